@@ -1,0 +1,1 @@
+"""Types, configuration, errors and statistics. numpy only: no torch, no simulator, no ROS, no clock."""
