@@ -45,3 +45,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     remedy = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of: {', '.join(options)}"
     return ConfigError(f"{kind} {name!r}", f"no such {kind}", remedy)
+
+
+class Interrupted(Exception):
+    """A job was stopped on purpose and left everything that is needed to go on: not an error.
+
+    ``resume_command`` is what the user types to continue.
+    """
+
+    def __init__(self, resume_command: str) -> None:
+        super().__init__(f"stopped; resume with: {resume_command}")
+        self.resume_command = resume_command
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[str]]:
+        return type(self), (self.resume_command,)

@@ -1,0 +1,34 @@
+"""The whole loop on two new tasks, in about ten minutes on two CPU cores.
+
+Demonstrations of six tasks, stage 0, evaluation, stages 1 and 2 on two tasks that were never demonstrated,
+evaluation, a table and a report with plots and videos. Stopped or killed, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+
+from irevla_ros.cli.common import RUNS, add_configuration, configuration, run_folder
+from irevla_ros.cli.train import train_one
+from irevla_ros.jobs.report import results_table
+from irevla_ros.jobs.train import is_finished
+from irevla_ros.jobs.workers import WorkerPool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_configuration(parser, "demo")
+    parser.add_argument("--name", help="folder of the run under runs/, or a path (default: demo, or the next free demo-N)")
+    parser.epilog = "examples:\n  irevla demo\n  irevla demo --seed 2"
+
+
+def run(args: argparse.Namespace) -> int:
+    config = configuration(args, method="irevla")
+    names = (f"demo-{n}" if n > 1 else "demo" for n in itertools.count(1))
+    folder = run_folder(args.name or next(name for name in names if not is_finished(RUNS / name)))
+    print(f"{folder}: this takes about ten minutes on two cores; watch {folder}/report.html and {folder}/videos as it goes")
+    with WorkerPool(config.workers) as pool:
+        report = train_one(folder, config, pool, None)
+    print(results_table(folder))
+    print(f"open {report}")
+    return 0

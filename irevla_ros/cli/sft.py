@@ -1,0 +1,25 @@
+"""Stage 0 alone: collect demonstrations of the expert tasks, clone them with the whole VLA, and evaluate.
+
+The result is the starting point of every other method: irevla train --sft runs/NAME.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from irevla_ros.cli.common import add_configuration, configuration, run_folder
+from irevla_ros.cli.train import train_one
+from irevla_ros.jobs.workers import WorkerPool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_configuration(parser, "demo")
+    parser.add_argument("--name", help="folder of the run under runs/, or a path (default: sft and the seed)")
+    parser.epilog = "example:\n  irevla sft --name base learning.stage0_steps=1500"
+
+
+def run(args: argparse.Namespace) -> int:
+    config = configuration(args, method="sft")
+    with WorkerPool(config.workers) as pool:
+        train_one(run_folder(args.name or f"sft-seed{config.seed}"), config, pool, None)
+    return 0

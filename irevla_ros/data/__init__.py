@@ -1,0 +1,1 @@
+"""Episodes on disk: the crash-safe spool, its reader, labels and latents. docs/episode-format.md is the format."""

@@ -1,0 +1,116 @@
+"""Verdicts given after sealing: an append-only file beside the episode, one JSON line per revision."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from irevla_ros.core.errors import DataError
+from irevla_ros.core.types import Outcome
+from irevla_ros.data.files import disk_errors, sync_folder, write_all
+
+
+@dataclass(frozen=True)
+class Label:
+    """One revision (1, 2, ...). outcome: the verdict, or None to keep the previous one; discard: a tombstone."""
+
+    revision: int
+    outcome: Outcome | None
+    who: str
+    discard: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LabelHistory:
+    """All whole revisions in order; ``torn_bytes`` counts what a crash left of an unfinished last line (ignored)."""
+
+    labels: tuple[Label, ...] = ()
+    torn_bytes: int = 0
+
+    @property
+    def revision(self) -> int:
+        """Of the last label; 0 when there is none."""
+        return self.labels[-1].revision if self.labels else 0
+
+    @property
+    def discarded(self) -> bool:
+        """The last revision decides, so a discard can be taken back."""
+        return bool(self.labels) and self.labels[-1].discard
+
+    def outcome(self, sealed: Outcome) -> Outcome:
+        """The last verdict, or the sealed one when nobody has given any."""
+        verdicts = [label.outcome for label in self.labels if label.outcome is not None]
+        return verdicts[-1] if verdicts else sealed
+
+
+def read_labels(path: Path) -> LabelHistory:
+    """The history in a label file; empty when there is no file.
+
+    Raises:
+        DataError: a whole line fails its checksum, or the revisions are not 1, 2, 3, ...
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return LabelHistory()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}", "the label file must be readable", "check the disk") from error
+    *lines, torn = content.split(b"\n")
+    labels = tuple(_parse(path, number, line) for number, line in enumerate(lines, start=1))
+    return LabelHistory(labels, len(torn))
+
+
+def append_label(path: Path, outcome: Outcome | None, who: str, *, discard: bool = False, note: str = "") -> Label:
+    """Appends the next revision and syncs it; processes exclude each other. A torn last line is cut off first.
+
+    Raises:
+        DataError: the existing file is damaged, or the disk refuses (the file is then as before).
+    """
+    with disk_errors(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            history = read_labels(path)
+            label = Label(history.revision + 1, outcome, who, discard, note)
+            end = os.fstat(fd).st_size - history.torn_bytes
+            os.ftruncate(fd, end)
+            try:
+                os.lseek(fd, end, os.SEEK_SET)
+                write_all(fd, _line(label))
+                os.fsync(fd)
+            except OSError:
+                os.ftruncate(fd, end)
+                raise
+            if label.revision == 1:
+                sync_folder(path.parent)
+        finally:
+            os.close(fd)
+    return label
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
+
+
+def _line(label: Label) -> bytes:
+    values = asdict(label)
+    return json.dumps({**values, "crc32": _checksum(values)}).encode() + b"\n"
+
+
+def _parse(path: Path, number: int, line: bytes) -> Label:
+    try:
+        values: dict[str, Any] = json.loads(line)
+        if values.pop("crc32") != _checksum(values) or values["revision"] != number:
+            raise ValueError("its checksum or revision differs")
+        verdict = values.pop("outcome")
+        return Label(outcome=None if verdict is None else Outcome(verdict), **values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        remedy = "restore the file from a copy, or delete it to fall back to the sealed outcome"
+        rule = "label lines are never edited and number 1, 2, 3, ..."
+        raise DataError(f"{path} line {number}: {error}", rule, remedy) from None

@@ -1,0 +1,89 @@
+"""An episode at a glance: frames over time, with the executed actions and the reward below. OpenCV only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from irevla_ros.core.types import ByteArray, Episode, FloatArray
+
+COLUMNS, TILE, MARGIN, MAX_FRAMES = 8, 128, 12, 24
+PLOT_HEIGHT, REWARD_HEIGHT, LEGEND = 220, 90, 130
+INK, FAINT, PAPER = (30, 30, 30), (210, 210, 210), 255
+PALETTE = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (90, 90, 90))
+
+
+def contact_sheet(episode: Episode) -> ByteArray:
+    """uint8 RGB [h, w, 3]: for each camera at most 24 frames, evenly spaced, first and last included."""
+    width = COLUMNS * TILE + 2 * MARGIN
+    meta = episode.meta
+    title = _strip(width, 52)
+    _text(title, f"{meta.episode_id}   {meta.instruction}", (MARGIN, 22), 0.6)
+    ended = f"{len(episode)} steps, {meta.outcome.value}, ended by {meta.termination_reason.value}"
+    _text(title, f"{meta.mode.value}, task {meta.task}, {ended}", (MARGIN, 44), 0.45)
+    parts = [title]
+    for camera, frames in episode.images.items():
+        parts += [_caption(width, f"camera {camera} (number: observation)"), _grid(frames, width)]
+    names = meta.action_names or tuple(f"action {k}" for k in range(episode.executed.shape[1]))
+    parts += [_caption(width, "executed action, normalised, by step"),
+              _plot(episode.executed.T, names, PLOT_HEIGHT, -1.05, 1.05, width)]  # fmt: skip
+    low, high = min(0.0, float(episode.reward.min())), max(1.0, float(episode.reward.max()))
+    parts += [_caption(width, "reward by step"),
+              _plot(episode.reward[None], ("reward",), REWARD_HEIGHT, low - 0.05, high + 0.05, width)]  # fmt: skip
+    return np.concatenate(parts)
+
+
+def _grid(frames: ByteArray, width: int) -> ByteArray:
+    chosen = np.unique(np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int))
+    height = max(1, round(TILE * frames.shape[1] / frames.shape[2]))
+    method = cv2.INTER_AREA if frames.shape[2] > TILE else cv2.INTER_NEAREST
+    rows = -(-len(chosen) // COLUMNS)
+    grid = _strip(width, rows * height)
+    for place, t in enumerate(chosen):
+        tile = cv2.resize(frames[t], (TILE, height), interpolation=method)
+        for thickness, colour in ((3, (0, 0, 0)), (1, (255, 255, 255))):  # readable on any picture
+            cv2.putText(tile, str(t), (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, thickness, cv2.LINE_AA)
+        top, left = place // COLUMNS * height, MARGIN + place % COLUMNS * TILE
+        grid[top : top + height, left : left + TILE] = tile
+    return grid
+
+
+def _plot(traces: FloatArray, names: tuple[str, ...], height: int, low: float, high: float, width: int) -> ByteArray:
+    """traces [n, T], drawn as steps: a value holds from its step to the next."""
+    strip = _strip(width, height)
+    left, right, top, bottom = MARGIN + 40, width - LEGEND, 6, height - 22
+    steps = traces.shape[1]
+
+    def y(value: float) -> int:
+        return round(bottom - float((np.clip(value, low, high) - low) / (high - low)) * (bottom - top))
+
+    for value in (v for v in (-1.0, 0.0, 1.0) if low <= v <= high):
+        cv2.line(strip, (left, y(value)), (right, y(value)), FAINT, 1)
+        _text(strip, f"{value:+.0f}", (MARGIN, y(value) + 4), 0.4)
+    edges = np.linspace(left, right, steps + 1).round().astype(int)
+    for t in np.unique(np.linspace(0, steps - 1, min(steps, 9)).round().astype(int)):
+        _text(strip, str(t), (int(edges[t]), height - 6), 0.4)
+    for k, (trace, name) in enumerate(zip(traces, names, strict=False)):
+        colour = PALETTE[k % len(PALETTE)]
+        shift = k - len(names) // 2  # traces of equal value stay visible beside each other
+        levels = [y(float(value)) + shift for value in np.nan_to_num(trace)]
+        points = [(int(x), level) for t, level in enumerate(levels) for x in (edges[t], edges[t + 1])]
+        cv2.polylines(strip, [np.array(points, np.int32)], False, colour, 1, cv2.LINE_AA)
+        cv2.line(strip, (right + 10, 14 + 18 * k), (right + 30, 14 + 18 * k), colour, 2)
+        _text(strip, name, (right + 36, 18 + 18 * k), 0.42)
+    return strip
+
+
+def _caption(width: int, text: str) -> ByteArray:
+    strip = _strip(width, 26)
+    _text(strip, text, (MARGIN, 18), 0.45)
+    return strip
+
+
+def _strip(width: int, height: int) -> ByteArray:
+    return np.full((height, width, 3), PAPER, np.uint8)
+
+
+def _text(image: ByteArray, text: str, at: tuple[int, int], scale: float) -> None:
+    plain = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
+    cv2.putText(image, plain, at, cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)

@@ -1,0 +1,66 @@
+"""The configuration of a run: everything that decides its result, apart from the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.jobs.rollouts import SceneConfig
+from irevla_ros.learn.augment import Augmentation
+from irevla_ros.learn.plan import METHODS, Plan, plan
+from irevla_ros.learn.ppo import PPOConfig
+from irevla_ros.learn.sacfd import SACfDConfig
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Stages 0 and 2. ``expert_share``: part of each stage-2 batch that comes from D_e, the rest from D_RL.
+
+    Stage 2 starts from trained weights, so its learning rates are ``stage2_lr`` times those of stage 0.
+    """
+
+    batch: int = 128
+    backbone_lr: float = 1e-3
+    head_lr: float = 1e-3
+    stage2_lr: float = 0.5
+    expert_share: float = 0.5
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """``learning`` holds the schedule of Algorithm 1; its ``method`` and ``tasks`` are filled from here.
+
+    backbone: name in the registry, with its shipped weights. demos: expert episodes for each expert task.
+    std: exploration of stage 1, in normalised action units. evaluation: episodes per category, spread over its tasks.
+    workers: processes; environments: simulated arms in each.
+    """
+
+    method: str = "irevla"
+    seed: int = 1
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    backbone: str = "tiny"
+    demos: int = 80
+    std: float = 0.3
+    evaluation: int = 200
+    videos: int = 2
+    workers: int = 2
+    environments: int = 16
+    supervised: SupervisedConfig = field(default_factory=SupervisedConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    sacfd: SACfDConfig = field(default_factory=SACfDConfig)
+    learning: Plan = field(default_factory=lambda: Plan("irevla"))
+
+    def __post_init__(self) -> None:
+        for name in ("demos", "evaluation", "workers", "environments"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 1", "give a positive number")
+        if self.seed < 0:
+            raise ConfigError(f"seed = {self.seed}", "a seed is not negative", "give 1, say")
+
+    def plan(self, tasks: tuple[str, ...], sft_checkpoint: str = "") -> Plan:
+        """The schedule of this run's method on these RL tasks."""
+        merged = plan(self.method, tasks)  # an unknown method is an error here
+        return replace(
+            self.learning, method=merged.method, tasks=tasks, sft_checkpoint=sft_checkpoint, **METHODS[self.method]
+        )

@@ -1,0 +1,252 @@
+"""Whole episodes in parallel: experts, stochastic rollouts and deterministic evaluation are requests alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from irevla_ros import __version__
+from irevla_ros.core.types import ControlSource, Episode, EpisodeMeta, FloatArray, Mode, Observation, Outcome
+from irevla_ros.core.types import TerminationReason as Reason
+from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
+from irevla_ros.policy.checkpoint import load_vla
+from irevla_ros.policy.vla import VLA
+from irevla_ros.sim.env import PandaEnv
+from irevla_ros.sim.world import CONTROL_HZ
+
+
+@dataclass(frozen=True)
+class EpisodeRequest:
+    """One episode to run. ``keep``: return the whole episode, not only its outcome."""
+
+    episode_id: str
+    task: str
+    seed: int
+    mode: Mode
+    expert: bool = False
+    deterministic: bool = False
+    keep: bool = True
+
+
+@dataclass(frozen=True)
+class PolicySnapshot:
+    """What the workers need to act: a checkpoint folder, and newer weights where training has moved on.
+
+    ``head`` and ``backbone`` are state dicts as numpy arrays; ``log_std`` [A] is the exploration of stage 1.
+    """
+
+    checkpoint: str
+    head_version: int = 0
+    head: dict[str, Any] | None = None
+    backbone: dict[str, Any] | None = None
+    log_std: FloatArray | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """Outcome of a request; ``episode`` is None unless it was to be kept."""
+
+    request: EpisodeRequest
+    success: bool
+    steps: int
+    episode: Episode | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Which simulator the workers build: suite by name or YAML path, cameras, image size in pixels."""
+
+    suite: str = "demo"
+    cameras: tuple[str, ...] = ("front",)
+    image_size: int = 64
+
+
+def run_episodes(
+    pool: WorkerPool,
+    scene: SceneConfig,
+    requests: Sequence[EpisodeRequest],
+    policy: PolicySnapshot | None = None,
+    *,
+    batch: int = 16,
+    run_id: str = "",
+    on_result: Callable[[EpisodeResult], None] | None = None,
+) -> list[EpisodeResult]:
+    """Run all requests over the pool, ``batch`` environments in lock step in each worker; results in request order.
+
+    Which worker runs which request depends on its place alone, so equal requests give equal episodes.
+    """
+    arguments = [
+        {"scene": scene, "requests": list(requests[rank :: pool.size]), "policy": policy, "batch": batch,
+         "run_id": run_id}
+        for rank in range(pool.size)
+    ]  # fmt: skip
+    results: dict[str, EpisodeResult] = {}
+
+    def receive(result: EpisodeResult) -> None:
+        results[result.request.episode_id] = result
+        if on_result is not None:
+            on_result(result)
+
+    pool.run(_work, arguments, receive)
+    return [results[request.episode_id] for request in requests]
+
+
+def _work(
+    context: WorkerContext,
+    send: Send,
+    scene: SceneConfig,
+    requests: list[EpisodeRequest],
+    policy: PolicySnapshot | None,
+    batch: int,
+    run_id: str,
+) -> None:
+    vla = _policy(context, policy) if policy is not None else None
+    environments = context.kept.setdefault(("environments", scene), [])
+    while len(environments) < min(batch, len(requests)):
+        environments.append(PandaEnv(scene.suite, cameras=scene.cameras, image_size=scene.image_size))
+    queue = iter(requests)
+    running = [_Running(env, request, run_id) for env, request in zip(environments, queue, strict=False)]
+    while running:
+        if vla is not None and policy is not None:
+            _act(vla, policy, [r for r in running if r.wants_policy])
+        still = []
+        for current in running:
+            if current.over and not current.wants_last_latent:
+                send(current.result(policy))
+                following = next(queue, None)
+                if following is not None:
+                    still.append(_Running(current.env, following, run_id))
+                continue
+            current.step()
+            still.append(current)
+        running = still
+
+
+def _policy(context: WorkerContext, snapshot: PolicySnapshot) -> VLA:
+    """The VLA of the snapshot; the checkpoint is read once per worker."""
+    if context.kept.get("checkpoint") != snapshot.checkpoint:
+        context.kept["vla"] = load_vla(Path(snapshot.checkpoint))[0].eval()
+        context.kept["checkpoint"] = snapshot.checkpoint
+    vla: VLA = context.kept["vla"]
+    for module, state in ((vla.head, snapshot.head), (vla.backbone, snapshot.backbone)):
+        if state is not None:
+            module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+            context.kept["checkpoint"] = None if module is vla.backbone else context.kept["checkpoint"]
+    return vla
+
+
+def _act(vla: VLA, policy: PolicySnapshot, running: list[_Running]) -> None:
+    """Encode the present observations in one batch; store latents; sample actions where the episode goes on."""
+    if not running:
+        return
+    mean, latents = vla.act([r.observation for r in running])
+    means = mean[:, 0].numpy()
+    std = np.exp(policy.log_std) if policy.log_std is not None else None
+    for current, mu, latent in zip(running, means, latents.numpy(), strict=True):
+        current.see(mu, latent, std, policy.head_version)
+
+
+class _Running:
+    """An environment in the middle of an episode, and the columns recorded so far."""
+
+    def __init__(self, env: PandaEnv, request: EpisodeRequest, run_id: str) -> None:
+        self.env, self.request, self._run_id = env, request, run_id
+        observed, _ = env.reset(seed=request.seed, options={"task": request.task})
+        self._script = env.expert() if request.expert else None
+        self._noise = np.random.default_rng([request.seed, 1])
+        self.observation = env.observation(observed)
+        self.over = False
+        self._images: list[Observation] = [self.observation] if request.keep else []
+        self._latents: list[Any] = []
+        self._rows: list[tuple[FloatArray, float, int]] = []  # proposed action, log-probability, head version
+        self._ending = (False, False)
+        self._success = False
+
+    @property
+    def wants_policy(self) -> bool:
+        """Is an action wanted, or the latent of the last observation?"""
+        return self._script is None and (not self.over or self.wants_last_latent)
+
+    @property
+    def wants_last_latent(self) -> bool:
+        return self.request.keep and self._script is None and len(self._latents) <= len(self._rows)
+
+    def see(self, mean: FloatArray, latent: Any, std: FloatArray | None, version: int) -> None:
+        """Take the policy's view of the present observation and choose an action."""
+        if self.request.keep:
+            self._latents.append(latent)
+        if self.over:
+            return
+        if self.request.deterministic or std is None:
+            action, log_prob = mean, float("nan") if std is None else _log_density(np.zeros_like(mean), std)
+        else:
+            noise = self._noise.standard_normal(len(mean)).astype(np.float32)
+            action, log_prob = mean + std * noise, _log_density(noise, std)
+        self._rows.append((action.astype(np.float32), log_prob, version))
+
+    def step(self) -> None:
+        if self.over:
+            return
+        if self._script is not None:
+            self._rows.append((self._script.act(), float("nan"), -1))
+        observed, _, terminated, truncated, info = self.env.step(self._rows[-1][0])
+        self.observation = self.env.observation(observed)
+        if self.request.keep:
+            self._images.append(self.observation)
+        self.over = terminated or truncated
+        self._ending, self._success = (terminated, truncated), info["success"]
+
+    def result(self, policy: PolicySnapshot | None) -> EpisodeResult:
+        episode = self._episode(policy) if self.request.keep else None
+        return EpisodeResult(self.request, self._success, len(self._rows), episode)
+
+    def _episode(self, policy: PolicySnapshot | None) -> Episode:
+        request, steps = self.request, len(self._rows)
+        terminated, truncated = self._ending
+        reason = Reason.SUCCESS if self._success else Reason.FAILURE if terminated else Reason.TIME_LIMIT
+        meta = EpisodeMeta(
+            episode_id=request.episode_id,
+            task=request.task,
+            instruction=self.observation.instruction,
+            mode=request.mode,
+            seed=request.seed,
+            run_id=self._run_id,
+            outcome=Outcome.SUCCESS if self._success else Outcome.FAILURE,
+            termination_reason=reason,
+            operator="simulation",
+            backbone_fingerprint=policy.fingerprint if policy is not None and self._latents else "",
+            action_names=self.env.actions.names,
+            control_rate_hz=CONTROL_HZ,
+            software={"irevla_ros": __version__},
+        )
+        proposed = np.stack([row[0] for row in self._rows])
+        executed = np.clip(proposed, -1.0, 1.0)
+        last = np.arange(steps) == steps - 1
+        source = ControlSource.SCRIPT if request.expert else ControlSource.POLICY
+        return Episode(
+            meta=meta,
+            images={name: np.stack([o.images[name] for o in self._images]) for name in self.observation.images},
+            proprio=np.stack([o.proprio for o in self._images]),
+            stamps_ns=np.arange(steps + 1, dtype=np.int64) * (10**9 // CONTROL_HZ),
+            proposed=proposed,
+            executed=executed,
+            commanded=executed,
+            source=np.full(steps, source, np.uint8),
+            log_prob=np.array([row[1] for row in self._rows], np.float32),
+            head_version=np.array([row[2] for row in self._rows], np.int64),
+            reward=(last & self._success).astype(np.float32),
+            terminated=last & terminated,
+            truncated=last & truncated,
+            latents=np.stack(self._latents) if self._latents else None,
+        )
+
+
+def _log_density(noise: FloatArray, std: FloatArray) -> float:
+    """Log-density of a diagonal Gaussian at ``noise`` [A] standard deviations from its mean."""
+    return float(-0.5 * (noise**2).sum() - np.log(std).sum() - 0.5 * len(noise) * np.log(2 * np.pi))

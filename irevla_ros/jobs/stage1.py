@@ -1,0 +1,104 @@
+"""Stage 1 of one task, in process: the learner, its buffers, and the file from which a killed run continues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from irevla_ros.core.errors import CheckpointError
+from irevla_ros.core.types import Episode, Mode
+from irevla_ros.jobs.config import RunConfig
+from irevla_ros.jobs.rollouts import PolicySnapshot
+from irevla_ros.learn.irevla import StartTask
+from irevla_ros.learn.ppo import PPO
+from irevla_ros.learn.replay import DemoReplay, ReplayBuffer
+from irevla_ros.learn.rollout import RolloutBatch
+from irevla_ros.learn.sacfd import SACfD
+from irevla_ros.policy.checkpoint import load_vla
+from irevla_ros.policy.gaussian import GaussianActor
+from irevla_ros.policy.head import CriticHead, TwinQ
+from irevla_ros.policy.tensor_file import read_tensors, write_tensors
+
+REPLAY = 60_000  # observations; 8 KB of latents each
+
+
+class Stage1:
+    """PPO or SACfD on the head (or PPO on everything) of ``start.init_from``'s VLA."""
+
+    def __init__(self, start: StartTask, checkpoint: Path, config: RunConfig) -> None:
+        torch.manual_seed(config.seed * 1000 + start.head_version)
+        self.start, self.config, self.checkpoint = start, config, checkpoint
+        self.vla, _ = load_vla(checkpoint)
+        self.fingerprint = self.vla.backbone.fingerprint()
+        self.head_version = start.head_version
+        self.whole = start.trains == "all"
+        self.vla.backbone.requires_grad_(self.whole)
+        self.actor = GaussianActor(self.vla.head, config.std)
+        generator = torch.Generator().manual_seed(config.seed * 1000 + start.head_version)
+        head, width = self.vla.head, self.vla.backbone.latent_shape[1]
+        self.learner: PPO | SACfD
+        if start.algorithm == "ppo":
+            critic = CriticHead(width, head.proprio_size, head.config)
+            critic.init_trunk_from(head)
+            reference = None
+            if config.ppo.anchor == "kl":
+                reference = GaussianActor(load_vla(checkpoint)[0].head, config.std).requires_grad_(False)
+            self.learner = PPO(self.actor, critic, config.ppo, generator, self.vla.backbone if self.whole else None,
+                               reference)  # fmt: skip
+        else:
+            critics = TwinQ(width, head.proprio_size, head.action_size, head.horizon, head.config)
+            self.learner = SACfD(self.actor, critics, config.sacfd, generator)
+            self.replay = DemoReplay(ReplayBuffer(REPLAY), ReplayBuffer(REPLAY))
+
+    def remember(self, episodes: Sequence[Episode]) -> None:
+        """Take collected episodes into the replay of SACfD: successes of the zero-shot policy, or online ones."""
+        if isinstance(self.learner, SACfD):
+            for episode in episodes:
+                if episode.meta.mode is Mode.TRAIN:
+                    self.replay.online.add(episode)
+                elif episode.success:
+                    self.replay.demo.add(episode)
+
+    def update(self, episodes: Sequence[Episode], version: int) -> dict[str, float]:
+        """Learn; the head becomes ``version``. PPO learns from ``episodes``, SACfD from its replay."""
+        if isinstance(self.learner, SACfD):
+            metrics = self.learner.update(self.replay, self.learner.updates_due(self.replay.online.steps_added))
+        elif self.whole:
+            batch = RolloutBatch.from_images(episodes, self.head_version, self.vla.backbone, self.vla.cameras)
+            metrics = self.learner.update(batch)
+        else:
+            metrics = self.learner.update(RolloutBatch.from_latents(episodes, self.head_version))
+        self.head_version = version
+        return metrics
+
+    def snapshot(self) -> PolicySnapshot:
+        """What the workers need to act with the present weights."""
+        return PolicySnapshot(
+            checkpoint=str(self.checkpoint),
+            head_version=self.head_version,
+            head=_arrays(self.vla.head),
+            backbone=_arrays(self.vla.backbone) if self.whole else None,
+            log_std=self.actor.clamped_log_std().detach().numpy().copy(),
+            fingerprint=self.vla.backbone.fingerprint() if self.whole else self.fingerprint,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything that changes in training, atomically."""
+        write_tensors(path, self.learner.state_dict(), {"head_version": str(self.head_version), "task": self.start.task})
+
+    def restore(self, path: Path) -> None:
+        """Continue from ``save``. Raises ``CheckpointError`` when the file belongs to another task."""
+        file = read_tensors(path)
+        if file.metadata.get("task") != self.start.task:
+            raise CheckpointError(f"{path} of task {file.metadata.get('task')!r}", f"task {self.start.task!r} is under way",
+                                  "start the run anew")  # fmt: skip
+        self.learner.load_state_dict(file.tensors)
+        self.head_version = int(file.metadata["head_version"])
+
+
+def _arrays(module: nn.Module) -> dict[str, Any]:
+    return {name: tensor.detach().numpy().copy() for name, tensor in module.state_dict().items()}

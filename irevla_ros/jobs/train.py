@@ -1,0 +1,376 @@
+"""`irevla train`: drives Algorithm 1 (``learn.irevla``) in one process with many simulated arms; resumable at any point.
+
+Every command of the state machine has one handler here. A handler may be cut off anywhere: what it produces is written
+atomically under the name that the command gives, and the machine's state is saved after it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from functools import singledispatchmethod
+from pathlib import Path
+
+import torch
+
+from irevla_ros import __version__
+from irevla_ros.core.config import dump_yaml, to_dict
+from irevla_ros.core.errors import CheckpointError, ConfigError, Interrupted
+from irevla_ros.core.types import Episode, Outcome
+from irevla_ros.data.reader import SpoolReader
+from irevla_ros.data.spool import Spool
+from irevla_ros.jobs.collect import collect_demonstrations
+from irevla_ros.jobs.config import RunConfig
+from irevla_ros.jobs.curves import milestones, read_metrics
+from irevla_ros.jobs.evaluate import evaluate, evaluation_requests, recorded
+from irevla_ros.jobs.jsonfile import read_json, write_bytes, write_json
+from irevla_ros.jobs.metrics import MetricsLogger
+from irevla_ros.jobs.progress import Console
+from irevla_ros.jobs.report import write_report
+from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapshot, run_episodes
+from irevla_ros.jobs.stage1 import Stage1
+from irevla_ros.jobs.summary import Evaluation, StageSpan, read_evaluations, summarise
+from irevla_ros.jobs.supervise import SupervisedTraining, initial_vla, write_arrays
+from irevla_ros.jobs.training import TrainingProgress, train
+from irevla_ros.jobs.video import Clip, write_video
+from irevla_ros.jobs.workers import WorkerPool
+from irevla_ros.learn.irevla import (
+    AddedToDRL,
+    AddToDRL,
+    CollectEpisodes,
+    Command,
+    EndTask,
+    EpisodesCollected,
+    Evaluate,
+    EvaluationDone,
+    Event,
+    Finish,
+    IRevla,
+    RunSupervised,
+    StartTask,
+    State,
+    SupervisedDone,
+    TaskEnded,
+    TaskStarted,
+    UpdateDone,
+    UpdateHead,
+)
+from irevla_ros.learn.supervised import BCConfig
+from irevla_ros.policy.checkpoint import load_vla, save_vla
+from irevla_ros.sim.suite import load_suite
+
+PRACTICE_SEED = 100_000  # start states of practice, far from those of evaluation
+
+
+def is_finished(folder: Path) -> bool:
+    """Has the run in ``folder`` come to its end?"""
+    return (folder / "summary.json").is_file() and bool(read_json(folder / "summary.json").get("complete"))
+
+
+class Trainer:
+    """One run in its folder. ``sft_run`` is a finished run of the same suite whose data and stage 0 are reused."""
+
+    def __init__(
+        self, folder: Path, config: RunConfig, pool: WorkerPool, *, sft_run: Path | None = None, quiet: bool = False
+    ) -> None:
+        self.folder, self.config, self.pool = folder, config, pool
+        self.suite = load_suite(config.scene.suite)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.console = Console(folder / "log.txt", quiet=quiet)
+        self.metrics = MetricsLogger(folder)
+        self.expert = Spool((sft_run or folder) / "expert")
+        self.practice = Spool(folder / "practice")
+        self.sft_run = sft_run
+        if sft_run is not None:  # a resumed run finds it here
+            write_bytes(folder / "sft_run.txt", str(sft_run.resolve()).encode())
+        self.machine = self._machine()
+        self.stage1: Stage1 | None = None
+        self._timeline: list[StageSpan] = []
+        self._collected: list[Episode] = []
+        if (folder / "timeline.json").is_file():
+            self._timeline = [StageSpan(**span) for span in read_json(folder / "timeline.json")]
+        self._continue_stage1()
+
+    def run(self) -> Path:
+        """Work until the method is done; returns the path of the report."""
+        self._check_configuration()
+        try:
+            while not isinstance(command := self.machine.next(), Finish):
+                started = self.metrics.wall_s
+                event = self._do(command)
+                self._note_time(command, started)
+                self.machine.handle(event)
+                write_bytes(self.folder / "state.json", self.machine.state.to_json().encode())
+        except KeyboardInterrupt:
+            raise Interrupted(self.resume_command) from None
+        self._videos(command.checkpoint)
+        self._summarise(complete=True)
+        report = write_report(self.folder)
+        self.console.say(f"report: {report}")
+        return report
+
+    @property
+    def resume_command(self) -> str:
+        return f"irevla train --resume {self.folder}"
+
+    def close(self) -> None:
+        self.metrics.close()
+
+    # ---- set-up and resuming ---------------------------------------------------------------------------------
+
+    def _machine(self) -> IRevla:
+        path = self.folder / "state.json"
+        if path.is_file():
+            return IRevla(State.from_json(path.read_text()))
+        if self.sft_run is None:
+            sft = ""
+        else:
+            sft = str((self.sft_run / "checkpoints" / "sft").resolve())
+            if not Path(sft).is_dir():
+                raise CheckpointError(sft, "a run to start from has finished stage 0", "train that run first")
+        return IRevla(State(self.config.plan(tuple(task.name for task in self.suite.rl), sft)))
+
+    def _check_configuration(self) -> None:
+        path = self.folder / "config.yaml"
+        text = dump_yaml(self.config)
+        if not path.is_file():
+            write_bytes(path, text.encode())
+        elif path.read_text() != text:
+            raise ConfigError(f"{path}", "a run keeps the configuration that it began with",
+                              "choose another --name, or resume without other settings")  # fmt: skip
+
+    def _continue_stage1(self) -> None:
+        """Rebuild the learner and its buffers when the run was cut off between StartTask and EndTask."""
+        path = self.folder / "stage1.json"
+        if not path.is_file():
+            return
+        start = StartTask(**read_json(path))
+        self.stage1 = Stage1(start, self._checkpoint(start.init_from), self.config)
+        self.stage1.restore(self.folder / "stage1.safetensors")
+        collected = [e for e in self._events_since_start() if isinstance(e, EpisodesCollected)]
+        first, episodes = 0, list[Episode]()
+        for event in collected:
+            episodes = self._read(start.task, first, len(event.successes))
+            self.stage1.remember(episodes)
+            first += len(event.successes)
+        self._collected = episodes
+
+    def _events_since_start(self) -> Sequence[Event]:
+        events = self.machine.state.events
+        starts = [index for index, event in enumerate(events) if isinstance(event, TaskStarted)]
+        return events[starts[-1] + 1 :] if starts else []
+
+    def _checkpoint(self, name: str) -> Path:
+        """Where the checkpoint that the machine calls ``name`` lies; that of another run is an absolute path."""
+        return Path(name) if Path(name).is_absolute() else self.folder / "checkpoints" / name
+
+    # ---- the commands ----------------------------------------------------------------------------------------
+
+    @singledispatchmethod
+    def _do(self, command: Command) -> Event:
+        raise TypeError(f"no handler for {command}")
+
+    @_do.register
+    def _(self, command: RunSupervised) -> Event:
+        config, supervised = self.config, self.config.supervised
+        tasks = [task.name for task in self.suite.expert]
+        collect_demonstrations(self.pool, self.expert, config.scene, tasks, config.demos, config.seed, self.console,
+                               config.environments)  # fmt: skip
+        reader = SpoolReader(self.expert.root)
+        sources = [[reader.read(record.meta.episode_id) for record in reader.episodes(outcome=Outcome.SUCCESS)]]
+        weights = [1.0]
+        if "rl" in command.data:
+            practised = SpoolReader(self.practice.root)
+            sources.append([practised.read(name) for names in self._d_rl().values() for name in names])
+            weights = [supervised.expert_share, 1.0 - supervised.expert_share]
+        init_from = str(self._checkpoint(command.init_from)) if command.init_from else ""
+        head_from = str(self._checkpoint(command.head_from)) if command.head_from else ""
+        arrays = self.folder / "arrays"
+        backbone = initial_vla(init_from, head_from, config.backbone, config.scene.cameras).backbone
+        write_arrays(arrays, sources, config.scene.cameras, backbone)
+        scale = 1.0 if command.stage == 0 else supervised.stage2_lr
+        recipe = BCConfig(command.steps, scale * supervised.backbone_lr, scale * supervised.head_lr)
+        training = SupervisedTraining(
+            str(arrays), init_from, head_from, str(self._checkpoint(command.save_as)), command.trains, tuple(weights),
+            config.backbone, config.scene.cameras,
+            {"command": repr(command), "data": [reader.dataset_fingerprint()], "seed": config.seed,
+             "irevla_ros": __version__, "torch": torch.__version__},
+        )  # fmt: skip
+        label = f"stage {command.stage}" + (f" ({command.save_as})" if command.stage else "")
+        with self.console.progress(command.steps, label) as progress:
+
+            def report(news: TrainingProgress) -> None:
+                progress.update(news.step - progress.done, f"loss {news.metrics['loss']:.4f}")
+                self.metrics.log(news.step, news.metrics, f"supervised/{command.save_as}")
+
+            train(self.pool, training, recipe, batch=supervised.batch, seed=config.seed,
+                  augmentation=supervised.augmentation, on_progress=report)  # fmt: skip
+        return SupervisedDone(command.save_as)
+
+    @_do.register
+    def _(self, command: Evaluate) -> Event:
+        """Stage 0 is the method sft; the last evaluation is the method itself; those between are its variants."""
+        label = command.label
+        if label == "stage0":
+            label = "sft"
+        elif isinstance(self._after(EvaluationDone(command.label)), Finish):
+            label = self.config.method
+        else:
+            label = f"{self.config.method}@{label.replace('@', '+')}"
+        shared = self.sft_run / "evaluations" / "sft.json" if self.sft_run is not None else None
+        if label == "sft" and shared is not None and shared.is_file():
+            evaluation = Evaluation.read(shared)
+        else:
+            policy = PolicySnapshot(str(self._checkpoint(command.checkpoint)))
+            requests = evaluation_requests(self.config.scene.suite, self.config.evaluation)
+            evaluation = evaluate(self.pool, self.config.scene, policy, requests, label, self.console,
+                                  self.config.environments)  # fmt: skip
+        evaluation.write(self.folder)
+        rates = ", ".join(f"{category} {evaluation.rate(category)}" for category in ("expert", "rl", "unseen"))
+        self.console.say(f"{label}: {rates}")
+        self._summarise(complete=False)
+        return EvaluationDone(command.label)
+
+    @_do.register
+    def _(self, command: StartTask) -> Event:
+        self.stage1 = Stage1(command, self._checkpoint(command.init_from), self.config)
+        self.stage1.save(self.folder / "stage1.safetensors")
+        write_json(self.folder / "stage1.json", to_dict(command))
+        return TaskStarted(command.task)
+
+    @_do.register
+    def _(self, command: CollectEpisodes) -> Event:
+        assert self.stage1 is not None
+        done = set(SpoolReader(self.practice.root).ids())
+        requests = [
+            EpisodeRequest(self._episode_id(command.task, number), command.task, self._practice_seed(number),
+                           command.mode, deterministic=command.deterministic)
+            for number in range(command.first, command.first + command.episodes)
+        ]  # fmt: skip
+
+        def keep(result: EpisodeResult) -> None:
+            if result.episode is not None:
+                self.practice.write_episode(result.episode, durable=False)
+
+        missing = [request for request in requests if request.episode_id not in done]
+        if missing:
+            results = run_episodes(self.pool, self.config.scene, missing, self.stage1.snapshot(),
+                                   batch=self.config.environments, run_id=self.folder.name, on_result=keep)  # fmt: skip
+            self.practice.commit()
+        if len(missing) == len(requests):
+            self._collected = [result.episode for result in results if result.episode is not None]
+        else:
+            self._collected = self._read(command.task, command.first, command.episodes)
+        self.stage1.remember(self._collected)
+        last = command.first + command.episodes
+        successes = tuple(episode.success for episode in self._collected)
+        rate = sum(successes) / len(successes)
+        if not command.deterministic:
+            steps = sum(len(episode) for episode in self._collected) / len(self._collected)
+            self.metrics.log(last, {"success": rate, "episode_steps": steps}, f"stage1/{command.task}")
+        self.console.say(f"practice {command.task}: {last} episodes, {rate:.2f} of the last {len(successes)} succeeded")
+        return EpisodesCollected(command.task, successes)
+
+    @_do.register
+    def _(self, command: UpdateHead) -> Event:
+        assert self.stage1 is not None
+        if self.stage1.head_version != command.head_version:  # equal when a kill hit between saving and reporting
+            metrics = self.stage1.update(self._collected, command.head_version)
+            self.metrics.log(self._practised(), metrics, f"stage1/{command.task}")
+            self.stage1.save(self.folder / "stage1.safetensors")
+        return UpdateDone(command.head_version)
+
+    @_do.register
+    def _(self, command: EndTask) -> Event:
+        assert self.stage1 is not None
+        save_vla(self._checkpoint(command.save_as), self.stage1.vla, {"task": command.task, "seed": self.config.seed,
+                                                                      "irevla_ros": __version__})  # fmt: skip
+        return TaskEnded(command.save_as)
+
+    @_do.register
+    def _(self, command: AddToDRL) -> Event:
+        reader = SpoolReader(self.practice.root)
+        names = [r.meta.episode_id for r in reader.episodes(task=command.task, outcome=Outcome.SUCCESS)]
+        write_json(self.folder / "d_rl.json", {**self._d_rl(), command.task: sorted(names)[-command.newest :]})
+        self.console.say(f"D_RL: {min(len(names), command.newest)} successes of {command.task}")
+        return AddedToDRL(command.task)
+
+    # ---- what the commands share -----------------------------------------------------------------------------
+
+    def _after(self, event: Event) -> Command:
+        """What the machine would ask for next after ``event``."""
+        ahead = IRevla(self.machine.state)
+        ahead.handle(event)
+        return ahead.next()
+
+    def _d_rl(self) -> dict[str, list[str]]:
+        """D_RL: task -> ids of its successful episodes in the practice spool."""
+        path = self.folder / "d_rl.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def _episode_id(self, task: str, number: int) -> str:
+        return f"{task.replace('@', '-at-')}-{number:06d}"
+
+    def _practice_seed(self, number: int) -> int:
+        return PRACTICE_SEED * (1 + self.config.seed) + number
+
+    def _read(self, task: str, first: int, count: int) -> list[Episode]:
+        reader = SpoolReader(self.practice.root)
+        return [reader.read(self._episode_id(task, number)) for number in range(first, first + count)]
+
+    def _practised(self) -> int:
+        return sum(len(e.successes) for e in self._events_since_start() if isinstance(e, EpisodesCollected))
+
+    def _note_time(self, command: Command, started: float) -> None:
+        """Add to the timeline; the many commands of one stage 1 make one stretch."""
+        names = {RunSupervised: "supervised", Evaluate: "evaluate"}
+        stage = names.get(type(command), "stage1")
+        if isinstance(command, RunSupervised):
+            stage = f"stage{command.stage}"
+        task = getattr(command, "task", None)
+        span = StageSpan(stage, task or getattr(command, "label", "") or stage, started, self.metrics.wall_s, task)
+        last = self._timeline[-1] if self._timeline else None
+        if last is not None and (last.stage, last.label) == (span.stage, span.label):
+            self._timeline[-1] = StageSpan(span.stage, span.label, last.start_s, span.end_s, task)
+        else:
+            self._timeline.append(span)
+        write_json(self.folder / "timeline.json", [to_dict(one) for one in self._timeline])
+
+    def _summarise(self, complete: bool) -> None:
+        vla, _ = load_vla(self._checkpoint(self.machine.deployed))
+        summarise(
+            read_evaluations(self.folder),
+            seed=self.config.seed,
+            wall_s=self.metrics.wall_s,
+            timeline=self._timeline,
+            milestones=milestones(read_metrics(self.folder / "metrics.csv")),
+            suite=self.config.scene.suite,
+            command=self.resume_command,
+            software={"irevla_ros": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            parameters=sum(parameter.numel() for parameter in vla.parameters()),
+            complete=complete,
+        ).write(self.folder)
+
+    def _videos(self, final: str) -> None:
+        """The first start states of each task, before (stage 0) and after, side by side."""
+        if self.config.videos == 0:
+            return
+        requests = recorded(evaluation_requests(self.config.scene.suite, self.config.videos), self.config.videos)
+        first = self.machine.state.plan.sft_checkpoint or "sft"
+        sides = [("sft", first)] + ([(self.config.method, final)] if final != first else [])
+        runs = [
+            run_episodes(self.pool, self.config.scene, requests, PolicySnapshot(str(self._checkpoint(checkpoint))),
+                         batch=self.config.environments)
+            for _, checkpoint in sides
+        ]  # fmt: skip
+        with self.console.progress(len(requests), "videos") as progress:
+            for results in zip(*runs, strict=True):
+                request = results[0].request
+                clips = [
+                    Clip(r.episode.images[self.config.scene.cameras[0]], r.episode.meta.instruction, label, r.success)
+                    for (label, _), r in zip(sides, results, strict=True)
+                    if r.episode is not None
+                ]
+                path = self.folder / "videos" / f"{request.task.replace('@', '-at-')}-{request.seed}.webp"
+                write_video(path, clips, request.task, self.suite.category(request.task), request.seed)
+                progress.update()

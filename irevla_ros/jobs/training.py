@@ -1,0 +1,102 @@
+"""Supervised training over the worker pool: data parallel with gloo, every process on one thread."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
+from irevla_ros.learn.augment import Augmentation
+from irevla_ros.learn.mixture import MixtureSampler
+from irevla_ros.learn.supervised import Batch, BCConfig, BehaviourCloning, augmented
+
+
+class Samples(Protocol):
+    """Training data of one job: task names per source for the mixture, and batches by (source, sample) pairs."""
+
+    tasks: list[list[str]]
+    weights: list[float]
+
+    def batch(self, pairs: torch.Tensor) -> Batch: ...
+
+
+class Training(Protocol):
+    """What a job trains, in parts that each worker calls; picklable."""
+
+    def build(self) -> Any:
+        """The loss module with ``groups``, the same in every process."""
+
+    def load(self) -> Samples: ...
+
+    def save(self, loss: Any) -> None:
+        """Keep the result; called in one process."""
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    step: int
+    metrics: dict[str, float]
+
+
+def train(
+    pool: WorkerPool,
+    training: Training,
+    config: BCConfig,
+    *,
+    batch: int,
+    seed: int,
+    augmentation: Augmentation | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> None:
+    """Run ``config.steps`` steps of ``batch`` samples, shared among the workers, and let the training save itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        shared = {"training": training, "config": config, "batch": max(1, batch // pool.size), "seed": seed,
+                  "augmentation": augmentation, "meeting": str(Path(folder) / "meeting")}  # fmt: skip
+        pool.run(_train, [shared] * pool.size, on_progress)
+
+
+def _train(
+    context: WorkerContext,
+    send: Send,
+    training: Training,
+    config: BCConfig,
+    batch: int,
+    seed: int,
+    augmentation: Augmentation | None,
+    meeting: str,
+) -> None:
+    torch.manual_seed(seed)  # the same initial weights everywhere
+    loss = training.build()
+    samples = training.load()
+    generator = torch.Generator().manual_seed(1000 * seed + context.rank)
+    batches = _batches(samples, batch, generator)
+    if augmentation is not None:
+        batches = augmented(batches, augmentation, generator)
+    dist.init_process_group("gloo", f"file://{meeting}", rank=context.rank, world_size=context.size)
+    try:
+        wrapped: nn.Module = DistributedDataParallel(loss)
+        learner = BehaviourCloning(loss, config, wrapped)
+        reported = time.monotonic()
+        while learner.steps_done < config.steps:
+            metrics = learner.update(batches, min(10, config.steps - learner.steps_done))
+            if context.rank == 0 and (time.monotonic() - reported > 0.5 or learner.steps_done == config.steps):
+                reported = time.monotonic()
+                send(TrainingProgress(learner.steps_done, metrics))
+        if context.rank == 0:
+            training.save(loss)
+    finally:
+        dist.destroy_process_group()
+
+
+def _batches(samples: Samples, batch: int, generator: torch.Generator) -> Iterator[Batch]:
+    for pairs in MixtureSampler(samples.tasks, samples.weights, batch, generator):
+        yield samples.batch(pairs)

@@ -1,0 +1,175 @@
+"""Checkpoints of a whole VLA (a folder) and of a head alone (a file): safetensors and JSON, atomic, verified on load.
+
+A checkpoint folder holds ``config.json`` (what to build, and the SHA-256 of the tensor files), ``backbone.safetensors``,
+``head.safetensors`` and ``provenance.json`` (how it came about: parent, data, metrics, seed, versions).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from irevla_ros.core.errors import CheckpointError, IrevlaError
+from irevla_ros.core.spec import ActionSpec, ProprioSpec
+from irevla_ros.policy.backbone import build_backbone
+from irevla_ros.policy.head import HeadConfig
+from irevla_ros.policy.tensor_file import (
+    TensorFile,
+    fsync_folder,
+    load_into,
+    read_tensors,
+    refuse_pickle,
+    write_bytes,
+    write_tensors,
+)
+from irevla_ros.policy.vla import VLA, build_vla
+
+FORMAT = 1
+_KEYS = {
+    "format", "backbone", "head", "horizon", "use_proprio", "action_spec", "proprio_spec", "cameras", "fingerprint",
+    "sha256",
+}  # fmt: skip
+
+
+def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
+    """Write ``vla`` to ``folder``, replacing an older checkpoint there; ``provenance`` is any JSON object.
+
+    A crash leaves the old checkpoint or the new one readable by ``load_vla``, never a mixture and never none.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        fresh.chmod(0o755)
+        sha256 = {
+            f"{part}.safetensors": write_tensors(fresh / f"{part}.safetensors", module.state_dict(), {})
+            for part, module in (("backbone", vla.backbone), ("head", vla.head))
+        }
+        config = {
+            "format": FORMAT,
+            "backbone": {"name": vla.backbone.name, **vla.backbone.config},
+            "head": asdict(vla.head.config),
+            "horizon": vla.head.horizon,
+            "use_proprio": vla.head.proprio_size > 0,
+            "action_spec": asdict(vla.action_spec),
+            "proprio_spec": asdict(vla.proprio_spec),
+            "cameras": list(vla.cameras),
+            "fingerprint": vla.backbone.fingerprint(),
+            "sha256": sha256,
+        }
+        write_bytes(fresh / "provenance.json", json.dumps(provenance, indent=2, sort_keys=True).encode())
+        write_bytes(fresh / "config.json", json.dumps(config, indent=2).encode())
+        _replace(folder, fresh)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
+    """The VLA in ``folder`` and its provenance; ``CheckpointError`` when missing, damaged, unsafe or of another format."""
+    refuse_pickle(folder)
+    folder = _readable(folder)
+    config = _read_json(folder / "config.json")
+    if config.get("format") != FORMAT:
+        raise CheckpointError(f"{folder} has format {config.get('format')!r}", f"format {FORMAT} is required",
+                              "load it with the version that wrote it")  # fmt: skip
+    for problem, keys in (("lacks", _KEYS - config.keys()), ("has the unknown", config.keys() - _KEYS)):
+        if keys:
+            raise CheckpointError(f"{folder / 'config.json'} {problem} key {min(keys)!r}",
+                                  f"its keys are {', '.join(sorted(_KEYS))}",
+                                  "load it with the version that wrote it")  # fmt: skip
+    vla = _build(folder / "config.json", config)
+    for part, module in (("backbone", vla.backbone), ("head", vla.head)):
+        path = folder / f"{part}.safetensors"
+        load_into(module, _verified(path, config["sha256"].get(path.name)), path)
+    if vla.backbone.fingerprint() != config["fingerprint"]:
+        raise CheckpointError(f"{folder} backbone fingerprint {vla.backbone.fingerprint()[:12]}",
+                              f"{config['fingerprint'][:12]} was recorded: code or vocabulary has changed since",
+                              "load it with the version that wrote it")  # fmt: skip
+    return vla, _read_json(folder / "provenance.json")
+
+
+def save_head(path: Path, head: nn.Module, *, fingerprint: str, metadata: Mapping[str, str]) -> str:
+    """Write a head (actor, critic, ...) for the backbone with ``fingerprint``; returns the SHA-256 (hex) of the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = {"kind": type(head).__name__, "backbone": fingerprint}
+    return write_tensors(path, head.state_dict(), {**metadata, **own})
+
+
+def load_head(path: Path, head: nn.Module, *, fingerprint: str) -> dict[str, str]:
+    """Load the file into ``head`` and return its metadata; ``CheckpointError`` when it is of another backbone or kind."""
+    file = read_tensors(path)
+    kind, backbone = file.metadata.get("kind", "unknown"), file.metadata.get("backbone", "unknown")
+    if backbone != fingerprint:
+        raise CheckpointError(f"{path} is a checkpoint of another backbone ({backbone[:12]})",
+                              f"its latents mean nothing to backbone {fingerprint[:12]}",
+                              "load the backbone that it was trained on, or train a new head")  # fmt: skip
+    if kind != type(head).__name__:
+        raise CheckpointError(f"{path} holds a {kind}", f"a {type(head).__name__} is required", "check the path")
+    load_into(head, file, path)
+    return {key: value for key, value in file.metadata.items() if key not in ("kind", "backbone")}
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """Swap ``fresh`` in. Folders cannot be replaced by one rename, so for a moment only ``_previous`` is there."""
+    previous = _previous(folder)
+    if folder.exists():
+        if previous.exists():
+            shutil.rmtree(previous)
+        folder.rename(previous)
+    fresh.rename(folder)
+    fsync_folder(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _readable(folder: Path) -> Path:
+    for candidate in (folder, _previous(folder)):
+        if candidate.is_dir():
+            return candidate
+    raise CheckpointError(f"checkpoint {folder}", "no such folder", "check the path, or train first")
+
+
+def _build(path: Path, config: Mapping[str, Any]) -> VLA:
+    try:
+        return build_vla(
+            build_backbone(**config["backbone"]),
+            action_spec=ActionSpec(**{k: tuple(v) for k, v in config["action_spec"].items()}),
+            proprio_spec=ProprioSpec(**{k: tuple(v) for k, v in config["proprio_spec"].items()}),
+            cameras=config["cameras"],
+            horizon=config["horizon"],
+            use_proprio=config["use_proprio"],
+            head=HeadConfig(**config["head"]),
+        )
+    except (IrevlaError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}", f"does not describe a policy ({error})",
+                              "load it with the version that wrote it") from error  # fmt: skip
+
+
+def _verified(path: Path, recorded: str | None) -> TensorFile:
+    file = read_tensors(path)
+    if file.sha256 != recorded:
+        raise CheckpointError(f"{path} has SHA-256 {file.sha256[:12]}", f"{str(recorded)[:12]} was recorded",
+                              "restore the checkpoint from a copy")  # fmt: skip
+    return file
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}", f"cannot be read ({error.strerror})", "check the path") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}", "not valid JSON", "restore the checkpoint from a copy") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}", "a JSON object is required", "restore the checkpoint from a copy")
+    return content

@@ -1,0 +1,1 @@
+"""Success and progress: who decides whether an episode reached its goal."""

@@ -1,0 +1,193 @@
+"""The physics world: table, arm, the bodies of one episode, and the cameras."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from irevla_ros.core.errors import SimulationError
+from irevla_ros.core.spec import ActionSpec
+from irevla_ros.core.types import ByteArray, FloatArray
+from irevla_ros.sim.panda import TIP, Panda, Vector
+
+PHYSICS_HZ = 240
+CONTROL_HZ = 10
+SUBSTEPS = PHYSICS_HZ // CONTROL_HZ
+WORKSPACE_LOW = np.array([0.28, -0.32, 0.012])  # metres, base frame; the table top is z = 0
+WORKSPACE_HIGH = np.array([0.70, 0.32, 0.35])
+TABLE_COLOUR = (0.56, 0.53, 0.50, 1.0)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera: at ``eye`` looking at ``target`` (metres, base frame), or on the wrist where both are None."""
+
+    name: str
+    eye: tuple[float, float, float] | None
+    target: tuple[float, float, float] | None
+    fov_deg: float
+
+
+FRONT = Camera("front", (1.02, 0.0, 0.82), (0.465, 0.0, 0.03), 28.0)
+WRIST = Camera("wrist", None, None, 75.0)
+CAMERAS = {camera.name: camera for camera in (FRONT, WRIST)}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of a compound body: half extents [3] and centre [3] in the frame of its link."""
+
+    half: tuple[float, float, float]
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+def _connect() -> Any:
+    """A physics client without a window. PyBullet's greetings, from C, are kept off the user's terminal."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            try:
+                import pybullet
+                from pybullet_utils.bullet_client import BulletClient
+            except ImportError:
+                raise SimulationError("pybullet is not installed", "the simulator needs it",
+                                      "pip install 'irevla_ros[sim]'") from None  # fmt: skip
+            return BulletClient(pybullet.DIRECT)
+        finally:
+            for number, stream in enumerate(kept, start=1):
+                os.dup2(stream, number)
+                os.close(stream)
+
+
+class World:
+    """One PyBullet client. ``clear`` starts an episode, ``add_*`` fill it, ``step`` runs one control period."""
+
+    def __init__(self, image_size: int, actions: ActionSpec) -> None:
+        self._image_size, self._actions = image_size, actions
+        self.p = _connect()
+        self.p.setTimeStep(1.0 / PHYSICS_HZ)
+        self.p.setGravity(0.0, 0.0, -9.81)
+        # Without ordered pairs the contact solver depends on what earlier episodes left behind.
+        self.p.setPhysicsEngineParameter(deterministicOverlappingPairs=1, numSolverIterations=30)
+        self.arm = Panda(self.p)
+        self._add_table()
+        self._bodies: list[int] = []
+        self._projections: dict[str, Sequence[float]] = {}
+        self.target = np.zeros(3)
+        self.gripper = 1.0
+
+    def close(self) -> None:
+        if self.p is not None:
+            self.p.disconnect()
+            self.p = None
+
+    def clear(self) -> None:
+        """Remove the bodies of the last episode."""
+        for body in self._bodies:
+            self.p.removeBody(body)
+        self._bodies = []
+
+    def place_arm(self, position: Vector, yaw: float, gripper: float) -> None:
+        """Teleport the arm: tip [3] m, yaw rad, gripper -1 closed to +1 open."""
+        self.gripper = gripper
+        self.arm.reset(position, yaw, gripper)
+
+    def add_body(
+        self, boxes: Sequence[Box], colour: Sequence[float], position: Sequence[float], yaw: float, mass: float
+    ) -> int:
+        """A rigid body made of boxes, its frame at ``position`` (m); mass 0 is fixed to the world."""
+        collision, visual = self.box_shapes(boxes, colour)
+        return self.register(
+            self.p.createMultiBody(mass, collision, visual, position, self.p.getQuaternionFromEuler([0, 0, yaw]))
+        )
+
+    def box_shapes(self, boxes: Sequence[Box], colour: Sequence[float]) -> tuple[int, int]:
+        """Collision and visual shape of a compound of boxes."""
+        arguments = {
+            "shapeTypes": [self.p.GEOM_BOX] * len(boxes),
+            "halfExtents": [box.half for box in boxes],
+        }
+        centres = [box.centre for box in boxes]
+        collision = self.p.createCollisionShapeArray(collisionFramePositions=centres, **arguments)
+        visual = self.p.createVisualShapeArray(
+            visualFramePositions=centres, rgbaColors=[tuple(colour)] * len(boxes), **arguments
+        )
+        return collision, visual
+
+    def register(self, body: int) -> int:
+        """Note a body of this episode, so that ``clear`` removes it."""
+        if body < 0:
+            raise SimulationError("PyBullet refused a body", "every shape must be valid", "report this with the seed")
+        self._bodies.append(body)
+        return body
+
+    def position(self, body: int) -> Vector:
+        """Position [3] of a body, m."""
+        return np.array(self.p.getBasePositionAndOrientation(body)[0])
+
+    def yaw(self, body: int) -> float:
+        """Turn of a body about the vertical, rad."""
+        rotation = self.p.getMatrixFromQuaternion(self.p.getBasePositionAndOrientation(body)[1])
+        return float(np.arctan2(rotation[3], rotation[0]))
+
+    def joint(self, body: int, joint: int) -> float:
+        """Position of an articulated fixture's joint, m or rad."""
+        return float(self.p.getJointState(body, joint)[0])
+
+    def step(self, action: FloatArray) -> None:
+        """One control period. ``action`` [A] is normalised; NaN or a wrong shape is refused."""
+        if action.shape != (self._actions.size,) or not np.isfinite(action).all():
+            raise SimulationError(f"action {action.tolist()}", f"{self._actions.size} finite numbers are required",
+                                  "check the policy's output")  # fmt: skip
+        physical = dict(zip(self._actions.names, self._actions.to_physical(action), strict=True))
+        delta = np.array([physical.get(name, 0.0) for name in ("dx", "dy", "dz")])
+        position = np.clip(self.arm.tip()[0] + delta, WORKSPACE_LOW, WORKSPACE_HIGH)
+        yaw = float(np.clip(self.arm.yaw + physical.get("drz", 0.0), -1.7, 1.7))
+        self.gripper = float(physical.get("gripper", self.gripper))
+        self.arm.move(position, yaw, 1.0 if self.gripper > 0 else -1.0)
+        self.settle(SUBSTEPS)
+
+    def settle(self, substeps: int) -> None:
+        """Run the physics without a new command."""
+        for _ in range(substeps):
+            self.p.stepSimulation()
+
+    def render(self, camera: Camera, size: int | None = None) -> ByteArray:
+        """RGB image uint8 [size, size, 3] by the CPU renderer, without shadows (they double its cost)."""
+        size = size or self._image_size
+        if camera.name not in self._projections:
+            self._projections[camera.name] = self.p.computeProjectionMatrixFOV(camera.fov_deg, 1.0, 0.02, 3.0)
+        pixels = self.p.getCameraImage(
+            size,
+            size,
+            self._view(camera),
+            self._projections[camera.name],
+            lightDirection=[0.6, 0.4, 1.5],
+            shadow=0,
+            flags=self.p.ER_NO_SEGMENTATION_MASK,
+            renderer=self.p.ER_TINY_RENDERER,
+        )[2]
+        return np.ascontiguousarray(np.asarray(pixels, np.uint8).reshape(size, size, 4)[..., :3])
+
+    def _view(self, camera: Camera) -> Sequence[float]:
+        if camera.eye is not None and camera.target is not None:
+            return self.p.computeViewMatrix(camera.eye, camera.target, [0.0, 0.0, 1.0])
+        state = self.p.getLinkState(self.arm.id, TIP, computeForwardKinematics=True)
+        rotation = np.array(self.p.getMatrixFromQuaternion(state[5])).reshape(3, 3)
+        # Mounted 7 cm in front of the hand and 10 cm above the tip, looking at the tip.
+        eye = np.array(state[4]) + rotation @ np.array([0.07, 0.0, -0.10])
+        return self.p.computeViewMatrix(eye, np.array(state[4]) + rotation @ np.array([0.01, 0.0, 0.0]),
+                                        rotation @ np.array([1.0, 0.0, 0.0]))  # fmt: skip
+
+    def _add_table(self) -> None:
+        collision, visual = self.box_shapes([Box((0.45, 0.60, 0.05))], TABLE_COLOUR)
+        self.p.createMultiBody(0, collision, visual, [0.45, 0.0, -0.05])

@@ -1,0 +1,58 @@
+"""Package metadata, for colcon (ament_python) and for pip alike.
+
+All metadata is here, in the form that the setuptools 59 of ROS 2 Humble understands. The one version number is
+``irevla_ros.__version__``; package.xml and CHANGELOG.md repeat it and a test compares them.
+"""
+
+import re
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "irevla_ros"
+ROOT = Path(__file__).resolve().parent
+VERSION = re.search(r'^__version__ = "([^"]+)"$', (ROOT / NAME / "__init__.py").read_text(), re.MULTILINE).group(1)
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description="A vision-language-action policy that improves by practice (iRe-VLA), in simulation and under ROS 2",
+    author="The irevla_ros authors",
+    maintainer="The irevla_ros authors",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, NAME + ".*"]),
+    package_data={
+        NAME: ["config/*.yaml", "config/*/*.yaml"],
+        NAME + ".policy": ["weights/*", "weights/*/*"],
+    },
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
+        ("share/" + NAME, ["package.xml"]),
+        ("share/" + NAME + "/launch", glob("launch/*.launch.py")),
+        ("share/" + NAME + "/config", glob("config/*.yaml")),
+    ],
+    install_requires=[
+        "numpy>=1.26",
+        "torch>=2.2",
+        "transformers>=4.50",
+        "tokenizers",
+        "safetensors",
+        "gymnasium>=1.0",
+        # opencv-python needs libGL, which a headless machine lacks.
+        "opencv-python-headless",
+        "pillow",
+        "pyyaml",
+        "matplotlib",
+        "tensorboard",
+    ],
+    extras_require={
+        # Only where episodes are simulated: a robot's PC needs none of it.
+        "sim": ["pybullet"],
+        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        "bench": ["pybullet", "stable-baselines3", "panda-gym"],
+    },
+    entry_points={"console_scripts": ["irevla = irevla_ros.cli.main:main"]},
+    zip_safe=False,
+)
