@@ -63,8 +63,8 @@ clean:
 	find irevla_ros test bench -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { echo \
-	  "irevla: error: $(PYTHON) is $$($(PYTHON) --version 2>&1): Python 3.10 to 3.13 is required;" \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null || { echo \
+	  "irevla: error: $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1): Python 3.10 to 3.13 is required;" \
 	  "name another: make $(or $(MAKECMDGOALS),install) PYTHON=python3.11"; exit 1; }
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo \
@@ -75,7 +75,8 @@ $(BIN)/python:
 # default index has for Linux. Where that index does not answer (or in CI) the pinned version comes from the default one.
 $(INSTALLED): setup.py setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@rm -f $(VENV)/.installed-*
-	@if [ "$(TORCH)" = cuda ] && $(PIP) list 2>/dev/null | grep -q '^torch .*+cpu'; then $(PIP) uninstall -y -q torch; fi
+	@# Both builds satisfy torch==X, so that pip would not exchange one for the other.
+	@[ "$$(cat $(VENV)/.torch 2>/dev/null || echo $(TORCH))" = "$(TORCH)" ] || $(PIP) uninstall -y -q torch
 	@if [ -n "$(TORCH_INDEX)" ] && [ "$${CI:-}" != true ]; then \
 	  echo "installing $(TORCH_PIN) from $(TORCH_INDEX)"; \
 	  $(PIP) install --no-deps --retries 0 --timeout 5 --index-url "$(TORCH_INDEX)" "$(TORCH_PIN)" 2>/dev/null \

@@ -36,7 +36,7 @@ setup(
     install_requires=[
         "numpy>=1.26",
         "torch>=2.2",
-        "transformers>=4.50",
+        "transformers>=5.20",
         "tokenizers",
         "safetensors",
         "gymnasium>=1.0",

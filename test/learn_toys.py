@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from irevla_ros.core.types import ControlSource, Episode, EpisodeMeta, Mode, Outcome, TerminationReason
+from irevla_ros.policy.backbone import Backbone
 from irevla_ros.policy.gaussian import GaussianActor
 from irevla_ros.policy.head import ActionHead, HeadConfig
 
@@ -98,3 +101,25 @@ def weak_actor(seed: int = 0, std: float = 0.3, bias: float = 0.15) -> GaussianA
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return GaussianActor(head, std)
+
+
+class PixelBackbone(Backbone):
+    """The smallest backbone: one 8 x 8 camera, a linear map of its pixels plus an embedding of the first word."""
+
+    name, config, cameras, image_size = "pixel", {}, 1, (8, 8)
+    latent_shape = LATENT_SHAPE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = torch.nn.Linear(8 * 8 * 3, 32)
+        self.words = torch.nn.Embedding(128, 32)
+
+    def tokenize(self, instructions: Sequence[str]) -> Tensor:
+        return torch.tensor([[ord(text[0])] for text in instructions])
+
+    def _encode(self, images: Tensor, tokens: Tensor) -> Tensor:
+        latents: Tensor = self.pixels(images.flatten(1) / 255.0) + self.words(tokens[:, 0])
+        return latents.unflatten(1, LATENT_SHAPE)
+
+    def load_pretrained(self) -> None:
+        raise NotImplementedError

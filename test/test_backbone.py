@@ -188,35 +188,31 @@ def test_every_known_word_is_read(words: list[str]) -> None:
     assert tokens == [VOCABULARY.index(word) for word in words] + [0] * (12 - len(words))
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_learns_where_the_named_colour_is(name: str) -> None:
-    """A red and a blue square in two of 16 cells: the column of the one that the instruction names."""
-    backbone = build_backbone(name, vision_layers=1, text_layers=1)
-    head = ActionHead(64, 0, 1)
+def test_learns_where_the_named_colour_is() -> None:
+    """A red and a blue square in two of 16 cells: the place of the one that the instruction names."""
+    backbone, head = build_backbone("tiny"), ActionHead(64, 0, 2)
     parameters = [*backbone.parameters(), *head.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=2e-3)
+    optimiser = torch.optim.Adam(parameters)
     words = backbone.tokenize(["push the red cube", "push the blue cube"])
-
-    def batch(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        cells = torch.stack([torch.randperm(16)[:2] for _ in range(n)])
-        images = torch.full((n, 1, 64, 64, 3), 90, dtype=torch.uint8)
-        for row, pair in enumerate(cells.tolist()):
-            for colour, cell in ((0, pair[0]), (2, pair[1])):
-                y, x = divmod(cell, 4)
-                images[row, 0, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16] = 0
-                images[row, 0, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16, colour] = 255
-        named = torch.randint(0, 2, (n,))
-        column = cells[torch.arange(n), named] % 4
-        return images, words[named], (column.float() - 1.5) / 1.5
+    colours = torch.tensor([[255, 0, 0], [0, 0, 255]])
 
     def error(n: int) -> torch.Tensor:
-        images, tokens, target = batch(n)
-        return (head(backbone.encode(images, tokens), torch.empty(n, 0))[:, 0, 0] - target).square().mean()
+        cells = torch.rand(n, 16).argsort(dim=1)[:, :2]
+        board = torch.full((n, 16, 3), 90)
+        board[torch.arange(n)[:, None], cells] = colours
+        images = board.view(n, 1, 4, 1, 4, 1, 3).expand(n, 1, 4, 16, 4, 16, 3).reshape(n, 1, 64, 64, 3)
+        named = torch.randint(0, 2, (n,))
+        cell = cells[torch.arange(n), named]
+        place = torch.stack([cell % 4, cell // 4], dim=1) / 1.5 - 1
+        latents = backbone.encode(images.to(torch.uint8), words[named])
+        return (head(latents, torch.empty(n, 0))[:, 0] - place).square().mean()
 
-    for _ in range(150):
+    for step in range(120):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * min(1.0, (step + 1) / 30)
         optimiser.zero_grad()
         error(32).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
     with torch.inference_mode():
-        assert error(200) < 0.1  # variance of the target: 0.56; without the words the best is about 0.3
+        assert error(200) < 0.1  # the variance of the target is 0.56; deaf to the words it stays above 0.25

@@ -54,6 +54,7 @@ def test_show(spool, capsys, tmp_path):
     out = tmp_path / "sheet.png"
     assert main(["episodes", "show", str(spool.root), "e1", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
+    assert "outcome               failure\n" in printed
     assert "steps                 25, 2.50 s" in printed
     assert "cameras               front 64x64, wrist 64x32" in printed
     assert "label 1               failure by ada too late" in printed

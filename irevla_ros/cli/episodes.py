@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from irevla_ros.core.types import Mode, Outcome
 from irevla_ros.data.files import write_error
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.records import EpisodeRecord
+from irevla_ros.data.schema import meta_to_json
 from irevla_ros.data.sheet import contact_sheet
 from irevla_ros.jobs.progress import Progress
 
@@ -124,7 +124,7 @@ def _row(record: EpisodeRecord) -> tuple[str, ...]:
 def _show(reader: SpoolReader, episode_id: str, out: Path) -> int:
     record = reader.record(episode_id)
     episode = reader.read(episode_id)
-    for name, value in asdict(record.meta).items():
+    for name, value in json.loads(meta_to_json(record.meta)).items():
         print(f"{name:<21} {value if isinstance(value, str) else json.dumps(value)}")
     cameras = [f"{camera} {frames.shape[2]}x{frames.shape[1]}" for camera, frames in episode.images.items()]
     print(f"{'steps':<21} {record.steps}, {(episode.stamps_ns[-1] - episode.stamps_ns[0]) / 1e9:.2f} s")

@@ -59,7 +59,7 @@ def _plot(traces: FloatArray, names: tuple[str, ...], height: int, low: float, h
 
     for value in (v for v in (-1.0, 0.0, 1.0) if low <= v <= high):
         cv2.line(strip, (left, y(value)), (right, y(value)), FAINT, 1)
-        _text(strip, f"{value:+.0f}", (MARGIN, y(value) + 4), 0.4)
+        _text(strip, f"{value:g}", (MARGIN, y(value) + 4), 0.4)
     edges = np.linspace(left, right, steps + 1).round().astype(int)
     for t in np.unique(np.linspace(0, steps - 1, min(steps, 9)).round().astype(int)):
         _text(strip, str(t), (int(edges[t]), height - 6), 0.4)

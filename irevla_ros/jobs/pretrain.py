@@ -15,11 +15,12 @@ from irevla_ros.jobs.progress import Progress
 from irevla_ros.jobs.training import TrainingProgress, train
 from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
 from irevla_ros.learn.augment import Augmentation
-from irevla_ros.learn.grounding import GroundingLoss
+from irevla_ros.learn.grounding import GRID, GroundingLoss
 from irevla_ros.learn.supervised import Batch, BCConfig
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.tiny import TinyBackbone
-from irevla_ros.sim.captions import COLOUR_NAMES, SCALE, frames
+from irevla_ros.sim.captions import CENTRE, COLOUR_NAMES, SCALE, frames
+from irevla_ros.sim.world import FRONT
 
 
 @dataclass(frozen=True)
@@ -99,18 +100,19 @@ class _Captions:
                     columns[name].append(captions[name] + offset if name == "frame" else captions[name])
             offset += len(images[-1])
         # Parts interleave, so that the held-out tail comes from every worker.
-        self._where = [(part, row) for row in range(len(images[0])) for part in range(parts)][wanted.start : wanted.stop]
         starts = np.cumsum([0, *(len(part) for part in images)])
         chosen = np.zeros(offset, bool)
-        chosen[[starts[part] + row for part, row in self._where]] = True
+        chosen[[starts[index % parts] + index // parts for index in wanted]] = True
         self._images = images
         self._starts: IntArray = starts.astype(np.int64)
         self._tip = np.concatenate(tips)
         joined = {name: np.concatenate(values) for name, values in columns.items()}
         keep = chosen[joined["frame"]]
         self._columns = {name: values[keep] for name, values in joined.items()}
+        self._patch = _patches(self._columns["place"])
         self._tokens = backbone.tokenize([str(q) for q in self._columns["question"]])
-        kinds = np.where(self._columns["colour"] >= 0, "relation", np.where(self._columns["state"] >= 0, "state", "place"))
+        asked_state = np.where(self._columns["state"] >= 0, "state", "place")
+        kinds = np.where(self._columns["colour"] >= 0, "relation", asked_state)
         names = np.array(["a", "b", "c", "d"])  # places are asked four times as often as the rest
         spread = np.char.add("place-", names[np.arange(len(kinds)) % 4])
         self.tasks = [[str(k) for k in np.where(kinds == "place", spread, kinds)]]
@@ -130,8 +132,17 @@ class _Captions:
             torch.from_numpy(self._columns["place"][rows]),
             torch.from_numpy(self._columns["colour"][rows]),
             torch.from_numpy(self._columns["state"][rows]),
+            torch.from_numpy(self._patch[rows]),
             torch.from_numpy(self._tip[frame]),
         )
+
+
+def _patches(place: FloatArray) -> IntArray:
+    """Number of the image patch that shows each normalised place [N, 3]; -1 where it is not asked or out of view."""
+    seen = FRONT.project(place * SCALE + CENTRE)
+    shown = ((seen > 0) & (seen < 1)).all(axis=1)
+    cell = (np.nan_to_num(seen) * GRID).astype(np.int64)
+    return np.where(shown, cell[:, 1] * GRID + cell[:, 0], -1)
 
 
 def _render(pool: WorkerPool, config: PretrainConfig, folder: Path, progress: Progress) -> None:
@@ -168,7 +179,7 @@ def _evaluate(config: PretrainConfig, folder: Path, out: Path) -> dict[str, floa
     held_out = range(config.frames, config.frames + config.held_out)
     captions = _Captions(loss.backbone, folder, config.workers, held_out)
     rows = torch.arange(len(captions))
-    images, tokens, place, colour, state_asked, _ = captions.batch(torch.stack([torch.zeros_like(rows), rows], dim=1))
+    images, tokens, place, colour, state_asked, *_ = captions.batch(torch.stack([torch.zeros_like(rows), rows], dim=1))
     errors = loss.errors(images, tokens, place, colour, state_asked)
     metres = float(SCALE[:2].mean())
     return {name: value * metres if name.startswith("place") else value for name, value in errors.items()}

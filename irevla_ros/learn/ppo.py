@@ -39,7 +39,7 @@ class PPOConfig:
     actor_lr: float = 3e-4
     backbone_lr: float = 1e-5
     critic_lr: float = 1e-3
-    actor_warmup_steps: int = 50
+    actor_warmup_steps: int = 20
     critic_warmup_updates: int = 2
     max_grad_norm: float = 1.0
     learn_std: bool = False
@@ -137,7 +137,8 @@ class PPO(Resumable):
                     mean = self.actor(latents, proprio)
                     log_ratio = self.actor.log_prob(mean, batch.action[index]) - batch.log_prob[index]
                     ratio = log_ratio.exp()
-                    approx_kl = float((ratio - 1 - log_ratio).detach().mean())  # Schulman's k3 estimator of KL(old || new)
+                    # Schulman's k3 estimator of KL(old || new)
+                    approx_kl = float((ratio - 1 - log_ratio).detach().mean())
                     log.add(approx_kl=approx_kl, clipfrac=float(((ratio - 1).abs() > config.clip).float().mean()))
                     actor_moves = config.target_kl is None or not approx_kl > config.target_kl
 
@@ -158,7 +159,8 @@ class PPO(Resumable):
         self.updates += 1
         return {**log.means(), "explained_variance": _explained_variance(old_value, returns),
                 "actor_steps": float(log.count("actor_grad_norm")), "critic_steps": float(log.count("value_loss")),
-                "std": float(self.actor.clamped_log_std().detach().exp().mean()), "return": float(returns.mean())}  # fmt: skip
+                "std": float(self.actor.clamped_log_std().detach().exp().mean()),
+                "return": float(returns.mean())}  # fmt: skip
 
     @torch.no_grad()
     def _values(self, batch: RolloutBatch) -> Tensor:

@@ -63,6 +63,7 @@ class Demonstrations:
     @classmethod
     def from_episodes(cls, episodes: Sequence[Episode]) -> Demonstrations:
         """Every step of episodes that carry latents; the action is the executed one, as a chunk of one (H = 1)."""
+        _require_steps(episodes)
         rows, _ = _observation_rows(episodes)
         return cls(_stored(episodes), _proprio(episodes), torch.from_numpy(rows),
                    torch.from_numpy(np.concatenate([e.executed for e in episodes]))[:, None])  # fmt: skip
@@ -98,12 +99,14 @@ class RolloutBatch:
     @classmethod
     def from_latents(cls, episodes: Sequence[Episode], head_version: int) -> RolloutBatch:
         """For learning on stored latents. Raises ``DataError`` on mixed head versions or missing latents."""
+        _require_steps(episodes)
         return cls._build(_stored(episodes), episodes, head_version)
 
     @classmethod
     def from_images(cls, episodes: Sequence[Episode], head_version: int, backbone: Backbone,
                     cameras: Sequence[str]) -> RolloutBatch:  # fmt: skip
         """For learning through the backbone: keeps the images of ``cameras``, in that order, and the tokens."""
+        _require_steps(episodes)
         images = [np.stack([episode.images[camera] for camera in cameras], axis=1) for episode in episodes]
         rows = torch.tensor([len(episode) + 1 for episode in episodes])
         tokens = backbone.tokenize([episode.meta.instruction for episode in episodes]).repeat_interleave(rows, dim=0)
@@ -140,10 +143,13 @@ class RolloutBatch:
         return replace(self, features=self.features.to(device), **{n: getattr(self, n).to(device) for n in tensors})
 
 
-def _observation_rows(episodes: Sequence[Episode]) -> tuple[IntArray, BoolArray]:
-    """Row of each step's observation when all T+1 rows are concatenated, int64 [N]; is it its episode's last, [N]."""
+def _require_steps(episodes: Sequence[Episode]) -> None:
     if not any(len(episode) for episode in episodes):
         raise DataError(f"{len(episodes)} episodes without a step", "learning needs steps", "collect episodes first")
+
+
+def _observation_rows(episodes: Sequence[Episode]) -> tuple[IntArray, BoolArray]:
+    """Row of each step's observation when all T+1 rows are concatenated, int64 [N]; is it its episode's last, [N]."""
     rows, last, offset = [], [], 0
     for episode in episodes:
         steps = np.arange(len(episode), dtype=np.int64)

@@ -29,7 +29,7 @@ class SACfDConfig:
     critic_warmup: updates before the actor moves. update_to_data: most critic updates per online step, beyond the
     warm-up. actor_every: critic updates per actor update. bc_coef weighs the MSE on demonstrations (q_filter: only
     where the critics prefer the demonstrated action). learn_std: the standard deviation, one per action dimension, is
-    learned under a temperature that holds the entropy at that of ``target_std``; otherwise it stays as given.
+    learned under a temperature that keeps it from falling much below ``target_std``; otherwise it stays as given.
     value_range bounds bootstrapped targets: with reward 1 at success only, values lie in [0, 1].
     """
 

@@ -1,7 +1,8 @@
 """Checkpoints of a whole VLA (a folder) and of a head alone (a file): safetensors and JSON, atomic, verified on load.
 
-A checkpoint folder holds ``config.json`` (what to build, and the SHA-256 of the tensor files), ``backbone.safetensors``,
-``head.safetensors`` and ``provenance.json`` (how it came about: parent, data, metrics, seed, versions).
+A checkpoint folder holds ``config.json`` (what to build, and the SHA-256 of the tensor files),
+``backbone.safetensors``, ``head.safetensors`` and ``provenance.json`` (how it came about: parent, data, metrics, seed,
+versions).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
 
 
 def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
-    """The VLA in ``folder`` and its provenance; ``CheckpointError`` when missing, damaged, unsafe or of another format."""
+    """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or of another format."""
     refuse_pickle(folder)
     folder = _readable(folder)
     config = _read_json(folder / "config.json")
@@ -96,14 +97,14 @@ def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
 
 
 def save_head(path: Path, head: nn.Module, *, fingerprint: str, metadata: Mapping[str, str]) -> str:
-    """Write a head (actor, critic, ...) for the backbone with ``fingerprint``; returns the SHA-256 (hex) of the file."""
+    """Write a head (actor, critic, ...) for the backbone with ``fingerprint``; returns the SHA-256 of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     own = {"kind": type(head).__name__, "backbone": fingerprint}
     return write_tensors(path, head.state_dict(), {**metadata, **own})
 
 
 def load_head(path: Path, head: nn.Module, *, fingerprint: str) -> dict[str, str]:
-    """Load the file into ``head`` and return its metadata; ``CheckpointError`` when it is of another backbone or kind."""
+    """Load the file into ``head`` and return its metadata; ``CheckpointError`` if of another backbone or kind."""
     file = read_tensors(path)
     kind, backbone = file.metadata.get("kind", "unknown"), file.metadata.get("backbone", "unknown")
     if backbone != fingerprint:

@@ -1,4 +1,4 @@
-"""phi and its critics: heads that read the latents of one observation, cheap enough for thousands of updates a minute."""
+"""phi and its critics: heads that read the latents of one observation, cheap enough to train on stored ones."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from irevla_ros.policy.tokenizer import VOCABULARY, WordTokenizer
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"  # written by `irevla pretrain`, shipped in the package
 TEXT_LENGTH = 12
+TEXT_BIAS = 2.0  # e^2 = 7.4: five words weigh at first as much as half of the image tokens
 IMAGE_SIZE, PATCH = 64, 8
 GRID = IMAGE_SIZE // PATCH
 PATCHES = GRID * GRID
@@ -98,13 +99,15 @@ class TinyBackbone(Backbone):
         return marked.flatten(1, 2)
 
     def _key_mask(self, tokens: Tensor, before: int, after: int) -> Tensor:
-        """Additive attention mask [B, 1, S, S] that hides padding as keys; ``before``, ``after``: tokens around the text.
+        """Additive attention mask [B, 1, S, S] that hides padding as keys; ``before``, ``after``: tokens around it.
 
-        It is not causal: as in PaliGemma, a prefix that is only read may attend in both directions.
+        It is not causal: as in PaliGemma, a prefix that is only read may attend in both directions. Words get a head
+        start, or a handful of them would at first drown among the image tokens, and the instruction be learned late.
         """
-        hidden = F.pad(tokens == self.tokenizer.pad_id, (before, after))
-        mask = torch.zeros(hidden.shape, device=tokens.device).masked_fill_(hidden, float("-inf"))
-        return mask[:, None, None, :].expand(-1, 1, hidden.shape[1], -1)
+        text = torch.full(tokens.shape, TEXT_BIAS, device=tokens.device)
+        text.masked_fill_(tokens == self.tokenizer.pad_id, float("-inf"))
+        mask = F.pad(text, (before, after))
+        return mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
 
     def load_pretrained(self) -> None:
         """Load the packaged weights; ``CheckpointError`` when missing or of another layout or configuration."""
@@ -127,8 +130,8 @@ class TinyBackbone(Backbone):
 class TinyLlava(TinyBackbone):
     """LLaVA (CLIP vision tower, projector, language model); its language model is a GPT-2.
 
-    GPT-2 rather than Llama for speed: one matrix product for q, k and v, fused layer norms, and learned positions, which
-    start as 2-D sine-cosines and so still tell, behind the last layer, where in the image a latent is.
+    GPT-2 rather than Llama for speed: one matrix product for q, k and v, fused layer norms, and learned positions,
+    which start as 2-D sine-cosines and so still tell, behind the last layer, where in the image a latent is.
     Latents are the last hidden states at the image tokens: m = 64 for each camera. The text stands before the image.
     """
 
@@ -159,6 +162,7 @@ class TinyLlava(TinyBackbone):
         parts.vision_tower.embeddings.position_embedding = nn.Embedding(PATCHES, width, _weight=positions.clone())
         with torch.no_grad():
             parts.language_model.wpe.weight[TEXT_LENGTH:] = positions
+            parts.language_model.wte.weight.normal_()  # of the scale of the image tokens beside them
         return model
 
     @property

@@ -16,7 +16,7 @@ from irevla_ros.policy.head import ActionHead, HeadConfig
 
 
 class VLA(nn.Module):
-    """``backbone`` (theta) and ``head`` (phi); ``cameras`` names the frames in the order in which the backbone sees them."""
+    """``backbone`` (theta) and ``head`` (phi); ``cameras`` names the frames in the order of the backbone's input."""
 
     def __init__(
         self, backbone: Backbone, head: ActionHead, action_spec: ActionSpec, proprio_spec: ProprioSpec,

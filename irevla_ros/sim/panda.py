@@ -16,6 +16,7 @@ Vector = npt.NDArray[np.float64]
 
 ARM = tuple(range(7))
 FINGERS = (9, 10)
+BASE_LINKS = (-1, 0, 1, 2, 3)  # panda_link0 to panda_link4: above and behind what the front camera sees
 TIP = 11  # panda_grasptarget: the point between the finger tips
 HOME = np.array([0.0, 0.02, 0.0, -2.35, 0.0, 2.37, 0.785])
 LOWER = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
