@@ -12,7 +12,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
-from irevla_ros.cli.common import RUNS, add_configuration, configuration, run_folder
+from irevla_ros.cli.common import add_configuration, configuration, run_folder
 from irevla_ros.core.config import load_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.jobs.config import RunConfig

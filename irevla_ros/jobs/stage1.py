@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +17,7 @@ from irevla_ros.jobs.rollouts import PolicySnapshot
 from irevla_ros.learn.irevla import StartTask
 from irevla_ros.learn.ppo import PPO
 from irevla_ros.learn.replay import DemoReplay, ReplayBuffer
-from irevla_ros.learn.rollout import RolloutBatch
+from irevla_ros.learn.rollout import BackboneFeatures, Demonstrations, Features, RolloutBatch, StoredLatents
 from irevla_ros.learn.sacfd import SACfD
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.policy.gaussian import GaussianActor
@@ -27,9 +28,12 @@ REPLAY = 60_000  # observations; 8 KB of latents each
 
 
 class Stage1:
-    """PPO or SACfD on the head (or PPO on everything) of ``start.init_from``'s VLA."""
+    """PPO or SACfD on the head (or PPO on everything) of the VLA in ``checkpoint``.
 
-    def __init__(self, start: StartTask, checkpoint: Path, config: RunConfig) -> None:
+    ``demonstrations`` are those of the expert tasks; only the anchor ``bc`` of PPO reads them.
+    """
+
+    def __init__(self, start: StartTask, checkpoint: Path, config: RunConfig, demonstrations: Sequence[Episode]) -> None:
         torch.manual_seed(config.seed * 1000 + start.head_version)
         self.start, self.config, self.checkpoint = start, config, checkpoint
         self.vla, _ = load_vla(checkpoint)
@@ -37,6 +41,7 @@ class Stage1:
         self.head_version = start.head_version
         self.whole = start.trains == "all"
         self.vla.backbone.requires_grad_(self.whole)
+        self.demos: Demonstrations | None = None
         self.actor = GaussianActor(self.vla.head, config.std)
         generator = torch.Generator().manual_seed(config.seed * 1000 + start.head_version)
         head, width = self.vla.head, self.vla.backbone.latent_shape[1]
@@ -47,6 +52,8 @@ class Stage1:
             reference = None
             if config.ppo.anchor == "kl":
                 reference = GaussianActor(load_vla(checkpoint)[0].head, config.std).requires_grad_(False)
+            if config.ppo.anchor == "bc":
+                self.demos = self._encode(demonstrations)
             self.learner = PPO(self.actor, critic, config.ppo, generator, self.vla.backbone if self.whole else None,
                                reference)  # fmt: skip
         else:
@@ -69,11 +76,30 @@ class Stage1:
             metrics = self.learner.update(self.replay, self.learner.updates_due(self.replay.online.steps_added))
         elif self.whole:
             batch = RolloutBatch.from_images(episodes, self.head_version, self.vla.backbone, self.vla.cameras)
-            metrics = self.learner.update(batch)
+            metrics = self.learner.update(batch, self.demos)
         else:
-            metrics = self.learner.update(RolloutBatch.from_latents(episodes, self.head_version))
+            metrics = self.learner.update(RolloutBatch.from_latents(episodes, self.head_version), self.demos)
         self.head_version = version
         return metrics
+
+    def _encode(self, episodes: Sequence[Episode]) -> Demonstrations:
+        """Demonstrations as stored latents, or as images when the backbone is trained too."""
+        images = torch.from_numpy(np.concatenate([
+            np.stack([episode.images[camera][:-1] for camera in self.vla.cameras], axis=1) for episode in episodes
+        ]))  # fmt: skip
+        tokens = self.vla.backbone.tokenize([episode.meta.instruction for episode in episodes])
+        tokens = tokens.repeat_interleave(torch.tensor([len(episode) for episode in episodes]), dim=0)
+        features: Features = BackboneFeatures(self.vla.backbone, images, tokens)
+        if not self.whole:
+            with torch.no_grad():
+                parts = [features(rows).half() for rows in torch.arange(len(images)).split(256)]
+            features = StoredLatents(torch.cat(parts))
+        return Demonstrations(
+            features,
+            torch.from_numpy(np.concatenate([episode.proprio[:-1] for episode in episodes])),
+            torch.arange(len(images)),
+            torch.from_numpy(np.concatenate([episode.executed for episode in episodes]))[:, None],
+        )
 
     def snapshot(self) -> PolicySnapshot:
         """What the workers need to act with the present weights."""

@@ -145,7 +145,7 @@ class Trainer:
         if not path.is_file():
             return
         start = StartTask(**read_json(path))
-        self.stage1 = Stage1(start, self._checkpoint(start.init_from), self.config)
+        self.stage1 = Stage1(start, self._checkpoint(start.init_from), self.config, self._demonstrations())
         self.stage1.restore(self.folder / "stage1.safetensors")
         collected = [e for e in self._events_since_start() if isinstance(e, EpisodesCollected)]
         first, episodes = 0, list[Episode]()
@@ -176,8 +176,7 @@ class Trainer:
         tasks = [task.name for task in self.suite.expert]
         collect_demonstrations(self.pool, self.expert, config.scene, tasks, config.demos, config.seed, self.console,
                                config.environments)  # fmt: skip
-        reader = SpoolReader(self.expert.root)
-        sources = [[reader.read(record.meta.episode_id) for record in reader.episodes(outcome=Outcome.SUCCESS)]]
+        sources = [self._demonstrations()]
         weights = [1.0]
         if "rl" in command.data:
             practised = SpoolReader(self.practice.root)
@@ -193,7 +192,7 @@ class Trainer:
         training = SupervisedTraining(
             str(arrays), init_from, head_from, str(self._checkpoint(command.save_as)), command.trains, tuple(weights),
             config.backbone, config.scene.cameras,
-            {"command": repr(command), "data": [reader.dataset_fingerprint()], "seed": config.seed,
+            {"command": repr(command), "data": [SpoolReader(self.expert.root).dataset_fingerprint()], "seed": config.seed,
              "irevla_ros": __version__, "torch": torch.__version__},
         )  # fmt: skip
         label = f"stage {command.stage}" + (f" ({command.save_as})" if command.stage else "")
@@ -233,7 +232,7 @@ class Trainer:
 
     @_do.register
     def _(self, command: StartTask) -> Event:
-        self.stage1 = Stage1(command, self._checkpoint(command.init_from), self.config)
+        self.stage1 = Stage1(command, self._checkpoint(command.init_from), self.config, self._demonstrations())
         self.stage1.save(self.folder / "stage1.safetensors")
         write_json(self.folder / "stage1.json", to_dict(command))
         return TaskStarted(command.task)
@@ -307,6 +306,11 @@ class Trainer:
         """D_RL: task -> ids of its successful episodes in the practice spool."""
         path = self.folder / "d_rl.json"
         return dict(read_json(path)) if path.is_file() else {}
+
+    def _demonstrations(self) -> list[Episode]:
+        """D_e: the successful demonstrations of the expert tasks."""
+        reader = SpoolReader(self.expert.root)
+        return [reader.read(record.meta.episode_id) for record in reader.episodes(outcome=Outcome.SUCCESS)]
 
     def _episode_id(self, task: str, number: int) -> str:
         return f"{task.replace('@', '-at-')}-{number:06d}"

@@ -17,7 +17,7 @@ def gae(reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, t
     decay = gamma * lam * (~(terminated | truncated)).float()
     # A first-order recurrence backwards in time: plain floats beat tensor indexing by two orders of magnitude.
     advantages, following = [], 0.0
-    for step_delta, step_decay in zip(reversed(delta.tolist()), reversed(decay.tolist()), strict=False):
+    for step_delta, step_decay in zip(reversed(delta.tolist()), reversed(decay.tolist()), strict=True):
         following = step_delta + step_decay * following
         advantages.append(following)
     advantage = torch.tensor(advantages[::-1], dtype=torch.float32, device=reward.device)

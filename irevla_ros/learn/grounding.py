@@ -32,7 +32,7 @@ class GroundingLoss(nn.Module):
         super().__init__()
         width = backbone.latent_shape[1]
         self.backbone = backbone
-        self.pool = TokenLearner(width, seeds=2, heads=2)
+        self.pool = TokenLearner(width, seeds=4, heads=2)
         self.answer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.GELU(),
                                     nn.Linear(128, PLACE + TIP + STATE + colours))  # fmt: skip
         self.refer = nn.Linear(width, 1)
@@ -57,7 +57,7 @@ class GroundingLoss(nn.Module):
         loss = loss + 0.1 * F.smooth_l1_loss(said_tip, tip, beta=0.3, reduction="sum")
         loss = loss + 0.3 * F.cross_entropy(said_colour[asked_colour], colour[asked_colour], reduction="sum")
         asked = state[asked_state].float()
-        loss = loss + 0.3 * F.binary_cross_entropy_with_logits(said_state[asked_state], asked, reduction="sum")
+        loss = loss + 0.5 * F.binary_cross_entropy_with_logits(said_state[asked_state], asked, reduction="sum")
         if latents.shape[1] == PATCHES:
             shown = patch >= 0
             said_patch = self.refer(latents[shown])[:, :, 0]

@@ -23,7 +23,7 @@ class MixtureSampler:
             raise ConfigError(f"weights {tuple(weights)} for {len(tasks)} sources",
                               "one weight for each source, none negative, not all zero",
                               "give the share of each source")  # fmt: skip
-        for source, (names, weight) in enumerate(zip(tasks, weights, strict=False)):
+        for source, (names, weight) in enumerate(zip(tasks, weights, strict=True)):
             if weight > 0 and len(names) == 0:
                 raise DataError(f"source {source} with weight {weight} is empty", "a source with a share has samples",
                                 "collect data for it or give it weight 0")  # fmt: skip

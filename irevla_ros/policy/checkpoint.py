@@ -73,7 +73,7 @@ def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
 
 
 def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
-    """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or of another format."""
+    """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or not ours."""
     refuse_pickle(folder)
     folder = _readable(folder)
     config = _read_json(folder / "config.json")

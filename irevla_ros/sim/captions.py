@@ -31,7 +31,8 @@ BESIDE = {"left": 1.0, "right": -1.0}  # word -> sign along y
 class Caption:
     """A question and the parts of its answer that apply (the others are None).
 
-    place [3] is a position normalised by CENTRE and SCALE; colour an index into COLOUR_NAMES; state 0 or 1.
+    place [3] is the position of what is asked about, normalised by CENTRE and SCALE; colour an index into COLOUR_NAMES;
+    state 0 or 1.
     """
 
     question: str
@@ -82,9 +83,9 @@ def _frame(world: World, rng: np.random.Generator) -> Frame:
     closed = bool(rng.random() < 0.5)
     world.place_arm(np.clip(position, WORKSPACE_LOW, WORKSPACE_HIGH), rng.uniform(-0.6, 0.6), -1.0 if closed else 1.0)
     captions = _locate(rng, things) + _relate(rng, things)
-    captions += [Caption(str(rng.choice(["is the gripper open", "gripper open"])), state=int(not closed))]
-    captions += states
     tip = (world.arm.tip()[0] - CENTRE) / SCALE
+    captions += [Caption(str(rng.choice(["is the gripper open", "gripper open"])), place=tip, state=int(not closed))]
+    captions += states
     return Frame(world.render(FRONT), tip.astype(np.float32), tuple(captions))
 
 
@@ -158,4 +159,5 @@ def _states(world: World, task: Task, rng: np.random.Generator) -> list[Caption]
     opened = bool(rng.random() < 0.5)
     if opened:
         world.p.resetJointState(task.target.body, 0, rng.uniform(0.5, 1.0) * task.target.travel)
-    return [Caption(f"is the {task.target.kind} open", state=int(opened))]
+    place = (task.target.handle(world) - CENTRE) / SCALE
+    return [Caption(f"is the {task.target.kind} open", place=place, state=int(opened))]

@@ -91,8 +91,11 @@ class World:
         self.p = _connect()
         self.p.setTimeStep(1.0 / PHYSICS_HZ)
         self.p.setGravity(0.0, 0.0, -9.81)
-        # Without ordered pairs the contact solver depends on what earlier episodes left behind.
-        self.p.setPhysicsEngineParameter(deterministicOverlappingPairs=1, numSolverIterations=30)
+        # Without ordered pairs the contact solver depends on what earlier episodes left behind. Stopping it at this
+        # residual (squared impulse) moves trajectories less than doubling its iterations, at half the cost of contacts.
+        self.p.setPhysicsEngineParameter(
+            deterministicOverlappingPairs=1, numSolverIterations=30, solverResidualThreshold=1e-4
+        )
         self.arm = Panda(self.p)
         self._table = self._add_table()
         self._bodies: list[int] = []
