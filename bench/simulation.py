@@ -268,8 +268,8 @@ def draw_sheet(path: Path) -> None:
     columns = []
     with written_suite({"expert": list(SHEET[:2]), "rl": list(SHEET[2:4]), "unseen": list(SHEET[4:])}) as suite:
         env = PandaEnv(suite)
-        for task in env.suite.tasks:
-            env.reset(seed=4, options={"task": task.name})
+        for number, task in enumerate(env.suite.tasks):
+            env.reset(seed=number, options={"task": task.name})
             expert, frames, over = env.expert(), [env.render()], False
             while not over:
                 terminated, truncated = env.step(expert.act())[2:4]
@@ -303,14 +303,15 @@ def markdown(results: dict[str, Any]) -> str:
     text = "# Simulation: rates and experts\n\nWritten by `python bench/simulation.py`.\n"
     for section, content in results.items():
         m, body = content["machine"], content["table"]
-        text += f"\n## {section}\n\n{m['cpu']}, {m['cores']} cores, load {m['load_1min']}, Python {m['python']}, {m['date']}\n\n"
+        text += f"\n## {section}\n\n{m['cpu']}, {m['cores']} cores, load {m['load_1min']}, "
+        text += f"Python {m['python']}, {m['date']}\n\n"
         if section == "Experts":
             rows = [[f, r["rate"], r["tasks"], f"{r['mean_steps']:.1f}"] for f, r in body.items()]
             text += table_of(["family", "success [95 % Wilson]", "tasks", "steps"], rows)
         elif section == "Parts of a step":
             text += table_of(["part", "ms of processor"], [[k, f"{r['ms']:.2f}"] for k, r in body.items()])
         else:
-            ratios = "Against panda-gym" == section
+            ratios = section == "Against panda-gym"
             head = [f"one {PIXELS}x{PIXELS} camera, all in", "steps/s", "steps per processor second"]
             rows = [[name, f"{r['steps_per_s']:.0f}", f"{r['steps_per_cpu_s']:.0f}"] for name, r in body.items()]
             if ratios:
