@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.errors import ConfigError, Interrupted
 from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.collect import collect_demonstrations
 from irevla_ros.jobs.progress import Console
@@ -32,7 +32,10 @@ def run(args: argparse.Namespace) -> int:
     for task in tasks:
         suite.task(task)
     spool = Spool(args.spool)
-    with WorkerPool(args.workers) as pool:
-        ran = collect_demonstrations(pool, spool, SceneConfig(args.suite), tasks, args.episodes, args.seed, Console())
+    try:
+        with WorkerPool(args.workers) as pool:
+            ran = collect_demonstrations(pool, spool, SceneConfig(args.suite), tasks, args.episodes, args.seed, Console())
+    except KeyboardInterrupt:
+        raise Interrupted(args.command_line) from None
     print(f"{spool.root}: {args.episodes} successes of each of {len(tasks)} tasks ({ran} episodes run now)")
     return 0

@@ -12,14 +12,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import shutil
 import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import NoReturn
 
 from irevla_ros import __version__
-from irevla_ros.core.errors import Interrupted, IrevlaError, unknown_name
+from irevla_ros.core.errors import ConfigError, Interrupted, IrevlaError, unknown_name
 
 COMMANDS = {
     "demo": "watch the whole loop on two tasks: demonstrations, practice, evaluation, report (minutes)",
@@ -68,6 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is one line too, and names the help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(self.prog, message, f"see {self.prog} --help")
+
+
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         parser = _overview()
@@ -78,13 +87,15 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("subcommand", name, COMMANDS)
     module = importlib.import_module(f"irevla_ros.cli.{name}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         f"irevla {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
     # The raw formatter keeps the lines of the examples; it would also keep a paragraph on one endless line.
     parser.description, parser.epilog = _wrap(parser.description), _wrap(parser.epilog)
-    code: int = module.run(parser.parse_args(arguments[1:]))
+    args = parser.parse_args(arguments[1:])
+    args.command_line = shlex.join(["irevla", *arguments])  # for commands that are resumed by repeating them
+    code: int = module.run(args)
     sys.stdout.flush()  # here, where a closed pipe is still handled
     return code
 
@@ -92,7 +103,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _overview() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS)) + 2
     commands = "\n".join(f"  {name:<{width}}{text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "irevla",
         usage="irevla [--help] [--version] <subcommand> ...",
         description=f"A vision-language-action policy that improves by practice.\n\nsubcommands:\n{commands}",

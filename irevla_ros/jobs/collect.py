@@ -13,20 +13,22 @@ from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, SceneConfig,
 from irevla_ros.jobs.workers import WorkerPool
 
 DEMO_SEED = 10_000_000  # far from the seeds of practice and of evaluation
-TRIES = 3  # experts succeed in at least 95 %, so more rounds than this mean a broken task
+ATTEMPTS = 3  # times as many as wanted; experts succeed in at least 95 %, so more than this mean a broken task
 
 
 def collect_demonstrations(
     pool: WorkerPool, spool: Spool, scene: SceneConfig, tasks: Sequence[str], per_task: int, seed: int,
     console: Console, environments: int = 16,
 ) -> int:  # fmt: skip
-    """Fill ``spool`` up to ``per_task`` successes of each task; returns how many episodes were run. Resumable."""
-    ran = 0
-    for round_number in range(TRIES):
-        requests = _missing(spool, tasks, per_task, seed, round_number)
-        if not requests:
-            return ran
+    """Fill ``spool`` up to ``per_task`` successes of each task; returns how many episodes were run.
+
+    The k-th attempt at a task has the k-th seed, and attempts are made in that order until enough have succeeded: a
+    collection that was killed and resumed ends with the same episodes as one that was not.
+    """
+    tried: set[str] = set()
+    while requests := _missing(spool, tasks, per_task, seed, tried):
         with console.progress(len(requests), "expert demonstrations") as progress:
+            progress.update(0)  # workers need seconds to start
 
             def keep(result: EpisodeResult) -> None:
                 progress.update()
@@ -35,21 +37,23 @@ def collect_demonstrations(
 
             run_episodes(pool, scene, requests, batch=environments, run_id=f"demo-{seed}", on_result=keep)
             spool.commit()
-        ran += len(requests)
-    left = _missing(spool, tasks, per_task, seed, TRIES)
-    if left:
-        raise SimulationError(f"task {left[0].task!r}", f"its expert missed {len(left)} demonstrations in {TRIES} rounds",
-                              "check the task with irevla episodes show")  # fmt: skip
-    return ran
+        tried.update(request.episode_id for request in requests)
+    return len(tried)
 
 
-def _missing(spool: Spool, tasks: Sequence[str], per_task: int, seed: int, round_number: int) -> list[EpisodeRequest]:
+def _missing(spool: Spool, tasks: Sequence[str], per_task: int, seed: int, tried: set[str]) -> list[EpisodeRequest]:
+    """The next attempts at each task, as many as successes are lacking; ``tried`` are those made just now."""
     reader = SpoolReader(spool.root)
-    requests = []
+    over = tried.union(reader.ids())
+    requests: list[EpisodeRequest] = []
     for number, task in enumerate(tasks):
-        have = len(reader.episodes(task=task, mode=Mode.DEMO, outcome=Outcome.SUCCESS))
-        for index in range(per_task - have):
-            episode_seed = DEMO_SEED * (1 + seed) + 100_000 * number + 10_000 * round_number + have + index
-            name = f"demo-{task.replace('@', '-at-')}-{episode_seed}"
-            requests.append(EpisodeRequest(name, task, episode_seed, Mode.DEMO, expert=True))
+        lacking = per_task - len(reader.episodes(task=task, mode=Mode.DEMO, outcome=Outcome.SUCCESS))
+        first = DEMO_SEED * (1 + seed) + 100_000 * number
+        seeds = range(first, first + ATTEMPTS * per_task)
+        attempts = [(f"demo-{task.replace('@', '-at-')}-{one}", one) for one in seeds]
+        left = [EpisodeRequest(name, task, one, Mode.DEMO, expert=True) for name, one in attempts if name not in over]
+        if lacking > len(left):
+            raise SimulationError(f"task {task!r}: {lacking} demonstrations lacking after {len(seeds)} attempts",
+                                  "its expert succeeds in most", "leave the task out, or mend its expert")  # fmt: skip
+        requests += left[: max(0, lacking)]
     return requests

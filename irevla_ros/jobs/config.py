@@ -10,6 +10,7 @@ from irevla_ros.learn.augment import Augmentation
 from irevla_ros.learn.plan import METHODS, Plan, plan
 from irevla_ros.learn.ppo import PPOConfig
 from irevla_ros.learn.sacfd import SACfDConfig
+from irevla_ros.policy.backbone import resolve_backbone
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class RunConfig:
     seed: int = 1
     scene: SceneConfig = field(default_factory=SceneConfig)
     backbone: str = "tiny"
-    demos: int = 80
+    demos: int = 60
     std: float = 0.3
-    evaluation: int = 200
+    evaluation: int = 300
     videos: int = 2
     workers: int = 2
     environments: int = 16
@@ -55,12 +56,15 @@ class RunConfig:
         for name in ("demos", "evaluation", "workers", "environments"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 1", "give a positive number")
-        if self.seed < 0:
-            raise ConfigError(f"seed = {self.seed}", "a seed is not negative", "give 1, say")
+        for name in ("seed", "videos"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "it is not negative", "give 1, say")
+        if not self.std > 0:
+            raise ConfigError(f"std = {self.std}", "a standard deviation is positive", "give 0.3, say")
+        resolve_backbone(self.backbone)  # an unknown name is an error now, not after the demonstrations
+        plan(self.method, ())
 
     def plan(self, tasks: tuple[str, ...], sft_checkpoint: str = "") -> Plan:
         """The schedule of this run's method on these RL tasks."""
-        merged = plan(self.method, tasks)  # an unknown method is an error here
-        return replace(
-            self.learning, method=merged.method, tasks=tasks, sft_checkpoint=sft_checkpoint, **METHODS[self.method]
-        )
+        settings = METHODS[self.method]
+        return replace(self.learning, method=self.method, tasks=tasks, sft_checkpoint=sft_checkpoint, **settings)

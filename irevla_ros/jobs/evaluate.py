@@ -41,6 +41,7 @@ def evaluate(
     """Run ``requests`` with ``policy`` and return what happened under ``label``."""
     suite = load_suite(scene.suite)
     with console.progress(len(requests), f"evaluating {label}") as progress:
+        progress.update(0)
         results = run_episodes(pool, scene, requests, policy, batch=environments, on_result=lambda _: progress.update())
     episodes = tuple(
         EvaluatedEpisode(r.request.task, suite.category(r.request.task), r.request.seed, r.success, r.steps)

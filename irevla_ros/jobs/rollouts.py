@@ -129,15 +129,15 @@ def _work(
 
 
 def _policy(context: WorkerContext, snapshot: PolicySnapshot) -> VLA:
-    """The VLA of the snapshot; the checkpoint is read once per worker."""
-    if context.kept.get("checkpoint") != snapshot.checkpoint:
+    """The VLA of the snapshot; the checkpoint is read again only when it differs or its own weights are wanted back."""
+    newer = {part: state for part in ("head", "backbone") if (state := getattr(snapshot, part)) is not None}
+    if context.kept.get("checkpoint") != snapshot.checkpoint or not context.kept["replaced"] <= newer.keys():
         context.kept["vla"] = load_vla(Path(snapshot.checkpoint))[0].eval()
-        context.kept["checkpoint"] = snapshot.checkpoint
+        context.kept["checkpoint"], context.kept["replaced"] = snapshot.checkpoint, set()
     vla: VLA = context.kept["vla"]
-    for module, state in ((vla.head, snapshot.head), (vla.backbone, snapshot.backbone)):
-        if state is not None:
-            module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-            context.kept["checkpoint"] = None if module is vla.backbone else context.kept["checkpoint"]
+    for part, state in newer.items():
+        getattr(vla, part).load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+        context.kept["replaced"].add(part)
     return vla
 
 

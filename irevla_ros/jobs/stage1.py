@@ -18,7 +18,7 @@ from irevla_ros.learn.irevla import StartTask
 from irevla_ros.learn.ppo import PPO
 from irevla_ros.learn.replay import DemoReplay, ReplayBuffer
 from irevla_ros.learn.rollout import BackboneFeatures, Demonstrations, Features, RolloutBatch, StoredLatents
-from irevla_ros.learn.sacfd import SACfD
+from irevla_ros.learn.sacfd import SACfD, init_critics_from
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.policy.gaussian import GaussianActor
 from irevla_ros.policy.head import CriticHead, TwinQ
@@ -58,6 +58,7 @@ class Stage1:
                                reference)  # fmt: skip
         else:
             critics = TwinQ(width, head.proprio_size, head.action_size, head.horizon, head.config)
+            init_critics_from(critics, head)
             self.learner = SACfD(self.actor, critics, config.sacfd, generator)
             self.replay = DemoReplay(ReplayBuffer(REPLAY), ReplayBuffer(REPLAY))
 

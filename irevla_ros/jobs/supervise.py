@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from irevla_ros.core.errors import DataError
-from irevla_ros.core.types import Episode
+from irevla_ros.core.types import ByteArray, Episode
 from irevla_ros.learn.supervised import Batch, BCLoss
 from irevla_ros.policy.backbone import Backbone, build_backbone
 from irevla_ros.policy.checkpoint import load_vla, save_vla
@@ -66,22 +67,42 @@ def write_arrays(folder: Path, sources: Sequence[Sequence[Episode]], cameras: tu
     if steps == 0:
         raise DataError(f"{len(episodes)} episodes for supervised learning", "at least one step is needed",
                         "collect demonstrations first")  # fmt: skip
-    first = episodes[0].images[cameras[0]]
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", "w+", np.uint8, (steps, len(cameras), *first.shape[1:])
-    )
-    row = 0
-    for episode in episodes:
-        for index, camera in enumerate(cameras):
-            images[row : row + len(episode), index] = episode.images[camera][:-1]
-        row += len(episode)
-    images.flush()
-    np.save(folder / "proprio.npy", np.concatenate([episode.proprio[:-1] for episode in episodes]))
-    np.save(folder / "actions.npy", np.concatenate([episode.executed for episode in episodes])[:, None])
     tokens = backbone.tokenize([episode.meta.instruction for episode in episodes]).numpy()
-    np.save(folder / "tokens.npy", np.repeat(tokens, [len(episode) for episode in episodes], axis=0))
+    columns: dict[str, Iterator[np.ndarray[Any, Any]]] = {
+        "images": (_frames(episode, cameras, backbone.image_size) for episode in episodes),
+        "proprio": (episode.proprio[:-1] for episode in episodes),
+        "actions": (episode.executed[:, None] for episode in episodes),
+        "tokens": (np.repeat(row[None], len(e), axis=0) for row, e in zip(tokens, episodes, strict=True)),
+    }
+    for name, parts in columns.items():
+        _write_column(folder / f"{name}.npy", parts, steps)
     tasks = [[e.meta.task for e in source for _ in range(len(e))] for source in sources]
     (folder / "tasks.json").write_text(json.dumps(tasks))
+
+
+def _frames(episode: Episode, cameras: tuple[str, ...], size: tuple[int, int]) -> ByteArray:
+    """uint8 [T, C, H, W, 3], the frames before each action; ``DataError`` when a camera's are missing or of another size."""
+    for camera in cameras:
+        frames = episode.images.get(camera)
+        if frames is None:
+            seen = ", ".join(repr(name) for name in sorted(episode.images)) or "none"
+            raise DataError(f"episode {episode.meta.episode_id!r} has no frame from camera {camera!r} (frames from: {seen})",
+                            f"the policy needs one from each of {list(cameras)}",
+                            "record it with that camera, or discard it, or set scene.cameras")  # fmt: skip
+        if frames.shape[1:3] != size:
+            raise DataError(f"episode {episode.meta.episode_id!r}: frames of {camera!r} are {list(frames.shape[1:3])}",
+                            f"the backbone sees {list(size)}", "record it in that size, or discard it")  # fmt: skip
+    return np.stack([episode.images[camera][:-1] for camera in cameras], axis=1)
+
+
+def _write_column(path: Path, parts: Iterator[np.ndarray[Any, Any]], rows: int) -> None:
+    """One npy file of ``rows`` rows from consecutive parts. Not through a memory map, where a full disk kills by SIGBUS."""
+    first = next(parts)
+    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (rows, *first.shape[1:])}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in itertools.chain([first], parts):
+            file.write(np.ascontiguousarray(part).data)
 
 
 class ArraySamples:

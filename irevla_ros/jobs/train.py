@@ -7,15 +7,18 @@ atomically under the name that the command gives, and the machine's state is sav
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Sequence
 from functools import singledispatchmethod
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 from irevla_ros import __version__
 from irevla_ros.core.config import dump_yaml, to_dict
-from irevla_ros.core.errors import CheckpointError, ConfigError, Interrupted
+from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.core.types import Episode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
@@ -25,7 +28,7 @@ from irevla_ros.jobs.curves import milestones, read_metrics
 from irevla_ros.jobs.evaluate import evaluate, evaluation_requests, recorded
 from irevla_ros.jobs.jsonfile import read_json, write_bytes, write_json
 from irevla_ros.jobs.metrics import MetricsLogger
-from irevla_ros.jobs.progress import Console
+from irevla_ros.jobs.progress import Console, Progress
 from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapshot, run_episodes
 from irevla_ros.jobs.stage1 import Stage1
@@ -62,6 +65,12 @@ from irevla_ros.sim.suite import load_suite
 PRACTICE_SEED = 100_000  # start states of practice, far from those of evaluation
 
 
+def resume_command(folder: Path) -> str:
+    """What to type to go on with the run in ``folder``."""
+    name = str(folder) if len(folder.parts) > 1 else f"./{folder}"  # a bare name would be looked for under runs/
+    return f"irevla train --resume {shlex.quote(name)}"
+
+
 def is_finished(folder: Path) -> bool:
     """Has the run in ``folder`` come to its end?"""
     return (folder / "summary.json").is_file() and bool(read_json(folder / "summary.json").get("complete"))
@@ -73,18 +82,18 @@ class Trainer:
     def __init__(
         self, folder: Path, config: RunConfig, pool: WorkerPool, *, sft_run: Path | None = None, quiet: bool = False
     ) -> None:
-        self.folder, self.config, self.pool = folder, config, pool
+        self.folder, self.config, self.pool, self.sft_run = folder, config, pool, sft_run
         self.suite = load_suite(config.scene.suite)
-        folder.mkdir(parents=True, exist_ok=True)
+        if sft_run is not None:
+            self._check_sft_run(sft_run)
+        self._check_configuration()
         self.console = Console(folder / "log.txt", quiet=quiet)
         self.metrics = MetricsLogger(folder)
         self.expert = Spool((sft_run or folder) / "expert")
         self.practice = Spool(folder / "practice")
-        self.sft_run = sft_run
-        if sft_run is not None:  # a resumed run finds it here
-            write_bytes(folder / "sft_run.txt", str(sft_run.resolve()).encode())
         self.machine = self._machine()
         self.stage1: Stage1 | None = None
+        self._bar: Progress | None = None
         self._timeline: list[StageSpan] = []
         self._collected: list[Episode] = []
         if (folder / "timeline.json").is_file():
@@ -93,27 +102,20 @@ class Trainer:
 
     def run(self) -> Path:
         """Work until the method is done; returns the path of the report."""
-        self._check_configuration()
-        try:
-            while not isinstance(command := self.machine.next(), Finish):
-                started = self.metrics.wall_s
-                event = self._do(command)
-                self._note_time(command, started)
-                self.machine.handle(event)
-                write_bytes(self.folder / "state.json", self.machine.state.to_json().encode())
-        except KeyboardInterrupt:
-            raise Interrupted(self.resume_command) from None
+        while not isinstance(command := self.machine.next(), Finish):
+            started = self.metrics.wall_s
+            event = self._do(command)
+            self._note_time(command, started)
+            self.machine.handle(event)
+            write_bytes(self.folder / "state.json", self.machine.state.to_json().encode())
         self._videos(command.checkpoint)
         self._summarise(complete=True)
         report = write_report(self.folder)
         self.console.say(f"report: {report}")
         return report
 
-    @property
-    def resume_command(self) -> str:
-        return f"irevla train --resume {self.folder}"
-
     def close(self) -> None:
+        self._close_bar()
         self.metrics.close()
 
     # ---- set-up and resuming ---------------------------------------------------------------------------------
@@ -122,27 +124,50 @@ class Trainer:
         path = self.folder / "state.json"
         if path.is_file():
             return IRevla(State.from_json(path.read_text()))
-        if self.sft_run is None:
-            sft = ""
-        else:
-            sft = str((self.sft_run / "checkpoints" / "sft").resolve())
-            if not Path(sft).is_dir():
-                raise CheckpointError(sft, "a run to start from has finished stage 0", "train that run first")
+        sft = "" if self.sft_run is None else str((self.sft_run / "checkpoints" / "sft").resolve())
         return IRevla(State(self.config.plan(tuple(task.name for task in self.suite.rl), sft)))
 
+    def _check_sft_run(self, run: Path) -> None:
+        """Its stage 0 is done, on the same scene, with enough demonstrations."""
+        if not (run / "checkpoints" / "sft").is_dir():
+            known = (run / "config.yaml").is_file()
+            remedy = f"finish it first: {resume_command(run)}" if known else "give the folder of a run, such as runs/demo"
+            raise CheckpointError(f"--sft {run}", "a run to start from has finished stage 0", remedy)
+        theirs, ours = _read_yaml(run / "config.yaml"), to_dict(self.config)
+        for name in ("scene", "backbone"):
+            if theirs.get(name) != ours[name]:
+                raise ConfigError(f"{name} = {ours[name]}", f"--sft {run} has {theirs.get(name)}",
+                                  "train both with the same, or leave out --sft")  # fmt: skip
+        if theirs.get("demos", 0) < self.config.demos:
+            raise ConfigError(f"demos = {self.config.demos}", f"--sft {run} has {theirs.get('demos', 0)} of each task",
+                              f"add demos={theirs.get('demos', 0)}, or leave out --sft")  # fmt: skip
+
     def _check_configuration(self) -> None:
-        path = self.folder / "config.yaml"
+        """Write down what the run is, or compare with what it was when it began."""
+        path, link = self.folder / "config.yaml", self.folder / "sft_run.txt"
+        start = str(self.sft_run.resolve()) if self.sft_run is not None else ""
         text = dump_yaml(self.config)
         if not path.is_file():
+            if start:
+                write_bytes(link, start.encode())
             write_bytes(path, text.encode())
-        elif path.read_text() != text:
-            raise ConfigError(f"{path}", "a run keeps the configuration that it began with",
+            return
+        if path.read_text() != text:
+            changed = _differences(_read_yaml(path), to_dict(self.config))
+            raise ConfigError(f"{path}: {', '.join(changed[:3]) or 'written by another version'}",
+                              "a run keeps the configuration that it began with",
                               "choose another --name, or resume without other settings")  # fmt: skip
+        began = link.read_text() if link.is_file() else ""
+        if began != start:
+            raise ConfigError(f"--sft {start or 'left out'}", f"{self.folder} began "
+                              + (f"with --sft {began}" if began else "with its own stage 0"),
+                              f"choose another --name, or go on: {resume_command(self.folder)}")  # fmt: skip
 
     def _continue_stage1(self) -> None:
         """Rebuild the learner and its buffers when the run was cut off between StartTask and EndTask."""
         path = self.folder / "stage1.json"
-        if not path.is_file():
+        # A kill within StartTask leaves files of both tasks; it will be asked for again.
+        if not path.is_file() or isinstance(self.machine.next(), StartTask):
             return
         start = StartTask(**read_json(path))
         self.stage1 = Stage1(start, self._checkpoint(start.init_from), self.config, self._demonstrations())
@@ -173,19 +198,21 @@ class Trainer:
     @_do.register
     def _(self, command: RunSupervised) -> Event:
         config, supervised = self.config, self.config.supervised
+        init_from = str(self._checkpoint(command.init_from)) if command.init_from else ""
+        head_from = str(self._checkpoint(command.head_from)) if command.head_from else ""
+        backbone = initial_vla(init_from, head_from, config.backbone, config.scene.cameras).backbone
         tasks = [task.name for task in self.suite.expert]
         collect_demonstrations(self.pool, self.expert, config.scene, tasks, config.demos, config.seed, self.console,
                                config.environments)  # fmt: skip
         sources = [self._demonstrations()]
+        if command.stage == 0:
+            self._first_look(sources[0])
         weights = [1.0]
         if "rl" in command.data:
             practised = SpoolReader(self.practice.root)
             sources.append([practised.read(name) for names in self._d_rl().values() for name in names])
             weights = [supervised.expert_share, 1.0 - supervised.expert_share]
-        init_from = str(self._checkpoint(command.init_from)) if command.init_from else ""
-        head_from = str(self._checkpoint(command.head_from)) if command.head_from else ""
         arrays = self.folder / "arrays"
-        backbone = initial_vla(init_from, head_from, config.backbone, config.scene.cameras).backbone
         write_arrays(arrays, sources, config.scene.cameras, backbone)
         scale = 1.0 if command.stage == 0 else supervised.stage2_lr
         recipe = BCConfig(command.steps, scale * supervised.backbone_lr, scale * supervised.head_lr)
@@ -197,6 +224,7 @@ class Trainer:
         )  # fmt: skip
         label = f"stage {command.stage}" + (f" ({command.save_as})" if command.stage else "")
         with self.console.progress(command.steps, label) as progress:
+            progress.update(0)
 
             def report(news: TrainingProgress) -> None:
                 progress.update(news.step - progress.done, f"loss {news.metrics['loss']:.4f}")
@@ -228,6 +256,7 @@ class Trainer:
         rates = ", ".join(f"{category} {evaluation.rate(category)}" for category in ("expert", "rl", "unseen"))
         self.console.say(f"{label}: {rates}")
         self._summarise(complete=False)
+        self.console.say(f"report so far: {write_report(self.folder)}")
         return EvaluationDone(command.label)
 
     @_do.register
@@ -247,7 +276,10 @@ class Trainer:
             for number in range(command.first, command.first + command.episodes)
         ]  # fmt: skip
 
+        progress = self._practice_bar(command)
+
         def keep(result: EpisodeResult) -> None:
+            progress.update()
             if result.episode is not None:
                 self.practice.write_episode(result.episode, durable=False)
 
@@ -267,7 +299,9 @@ class Trainer:
         if not command.deterministic:
             steps = sum(len(episode) for episode in self._collected) / len(self._collected)
             self.metrics.log(last, {"success": rate, "episode_steps": steps}, f"stage1/{command.task}")
-        self.console.say(f"practice {command.task}: {last} episodes, {rate:.2f} of the last {len(successes)} succeeded")
+        news = f"{rate:.2f} of the last {len(successes)} succeeded"
+        self.console.log(f"practice {command.task}: {last} episodes, {news}")
+        progress.update((command.episodes if command.deterministic else last) - progress.done, news)
         return EpisodesCollected(command.task, successes)
 
     @_do.register
@@ -282,12 +316,14 @@ class Trainer:
     @_do.register
     def _(self, command: EndTask) -> Event:
         assert self.stage1 is not None
+        self._close_bar()
         save_vla(self._checkpoint(command.save_as), self.stage1.vla, {"task": command.task, "seed": self.config.seed,
                                                                       "irevla_ros": __version__})  # fmt: skip
         return TaskEnded(command.save_as)
 
     @_do.register
     def _(self, command: AddToDRL) -> Event:
+        self._close_bar()
         reader = SpoolReader(self.practice.root)
         names = [r.meta.episode_id for r in reader.episodes(task=command.task, outcome=Outcome.SUCCESS)]
         write_json(self.folder / "d_rl.json", {**self._d_rl(), command.task: sorted(names)[-command.newest :]})
@@ -301,6 +337,21 @@ class Trainer:
         ahead = IRevla(self.machine.state)
         ahead.handle(event)
         return ahead.next()
+
+    def _practice_bar(self, command: CollectEpisodes) -> Progress:
+        """One bar over the whole budget of a task, which stage 1 need not use up; another over the harvest."""
+        label = f"{'harvest' if command.deterministic else 'practice'} {command.task}"
+        if self._bar is None or self._bar.label != label:
+            self._close_bar()
+            budget, done = self.machine.state.plan.max_episodes, command.first
+            self._bar = self.console.progress(*((command.episodes, label) if command.deterministic else (budget, label, done)))
+            self._bar.update(0)
+        return self._bar
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _d_rl(self) -> dict[str, list[str]]:
         """D_RL: task -> ids of its successful episodes in the practice spool."""
@@ -349,11 +400,21 @@ class Trainer:
             timeline=self._timeline,
             milestones=milestones(read_metrics(self.folder / "metrics.csv")),
             suite=self.config.scene.suite,
-            command=self.resume_command,
+            command=resume_command(self.folder),
             software={"irevla_ros": __version__, "torch": torch.__version__, "python": platform.python_version()},
             parameters=sum(parameter.numel() for parameter in vla.parameters()),
             complete=complete,
         ).write(self.folder)
+
+    def _first_look(self, demonstrations: Sequence[Episode]) -> None:
+        """One demonstration as a video, within the first minute: is the simulator doing what I think it does?"""
+        if self.config.videos == 0:
+            return
+        episode = demonstrations[0]
+        clip = Clip(episode.images[self.config.scene.cameras[0]], episode.meta.instruction, "expert", episode.success)
+        path = self.folder / "videos" / f"expert-{episode.meta.task.replace('@', '-at-')}.webp"
+        write_video(path, [clip], episode.meta.task, self.suite.category(episode.meta.task), episode.meta.seed)
+        self.console.say(f"first look: {path}")
 
     def _videos(self, final: str) -> None:
         """The first start states of each task, before (stage 0) and after, side by side."""
@@ -362,12 +423,13 @@ class Trainer:
         requests = recorded(evaluation_requests(self.config.scene.suite, self.config.videos), self.config.videos)
         first = self.machine.state.plan.sft_checkpoint or "sft"
         sides = [("sft", first)] + ([(self.config.method, final)] if final != first else [])
-        runs = [
-            run_episodes(self.pool, self.config.scene, requests, PolicySnapshot(str(self._checkpoint(checkpoint))),
-                         batch=self.config.environments)
-            for _, checkpoint in sides
-        ]  # fmt: skip
-        with self.console.progress(len(requests), "videos") as progress:
+        with self.console.progress((len(sides) + 1) * len(requests), "videos") as progress:
+            progress.update(0)
+            runs = [
+                run_episodes(self.pool, self.config.scene, requests, PolicySnapshot(str(self._checkpoint(checkpoint))),
+                             batch=self.config.environments, on_result=lambda _: progress.update())
+                for _, checkpoint in sides
+            ]  # fmt: skip
             for results in zip(*runs, strict=True):
                 request = results[0].request
                 clips = [
@@ -378,3 +440,22 @@ class Trainer:
                 path = self.folder / "videos" / f"{request.task.replace('@', '-at-')}-{request.seed}.webp"
                 write_video(path, clips, request.task, self.suite.category(request.task), request.seed)
                 progress.update()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration as it was written, whichever version wrote it. ``ConfigError`` when it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}", "a run's folder holds its configuration", "give the folder of another run")
+    return content
+
+
+def _differences(before: Any, now: Any, where: str = "") -> list[str]:
+    """``key = before, not now`` for each dotted key whose value has changed."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [f"{where} = {before}, not {now}"] if before != now else []
+    return [line for key in {**before, **now}
+            for line in _differences(before.get(key), now.get(key), f"{where}.{key}" if where else key)]  # fmt: skip

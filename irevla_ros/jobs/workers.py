@@ -72,8 +72,11 @@ class WorkerPool:
         What a worker gives to ``send`` reaches ``on_message`` here while the others go on. A worker's ``IrevlaError``
         is raised here; any other failure, or its death, is a ``WorkerError``.
         """
-        for connection, keywords in zip(self._connections, arguments, strict=True):
-            connection.send((function, dict(keywords)))
+        for rank, (connection, keywords) in enumerate(zip(self._connections, arguments, strict=True)):
+            try:
+                connection.send((function, dict(keywords)))
+            except OSError:
+                raise self._died(rank) from None
         results: list[Any] = [None] * self.size
         failure: BaseException | None = None
         waiting = {connection: rank for rank, connection in enumerate(self._connections)}
@@ -84,9 +87,7 @@ class WorkerPool:
                 try:
                     kind, content = ready.recv()
                 except (EOFError, OSError):
-                    self.close()
-                    raise WorkerError(f"worker process {rank} died", "it must live as long as the run",
-                                      "look for the out-of-memory killer; the run resumes where it was") from None  # fmt: skip
+                    raise self._died(rank) from None
                 if kind == "message":
                     if on_message is not None:
                         on_message(content)
@@ -102,6 +103,11 @@ class WorkerPool:
         if failure is not None:
             raise failure
         return results
+
+    def _died(self, rank: int) -> WorkerError:
+        self.close()
+        return WorkerError(f"worker process {rank} died", "it must live as long as the run",
+                           "look for the out-of-memory killer; the run resumes where it was")  # fmt: skip
 
     def close(self) -> None:
         for connection in self._connections:

@@ -33,12 +33,12 @@ class Plan:
     sft_checkpoint: str = ""  # a finished stage 0 to start from; empty: run it
     episodes_per_update: int = 32
     window: int = 64
-    threshold: float = 0.9
+    threshold: float = 0.95
     max_episodes: int = 960
     demos: int = 20
-    harvest: int = 0
-    newest: int = 100
-    evaluate_stages: bool = True  # evaluate after each stage 1 and 2, not only after stage 0 and at the end
+    harvest: int = 64
+    newest: int = 200
+    evaluate_stages: bool = False  # evaluate after each stage 1 and 2, not only after stage 0 and at the end
 
     def __post_init__(self) -> None:
         choices = {"algorithm": ("ppo", "sacfd", "none"), "stage1": ("head", "all"), "stage2": ("all", "head", "none"),

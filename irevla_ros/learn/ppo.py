@@ -36,7 +36,7 @@ class PPOConfig:
     target_kl: float | None = 0.03
     normalise_advantage: bool = True
     entropy_coef: float = 0.0
-    actor_lr: float = 3e-4
+    actor_lr: float = 1.5e-4
     backbone_lr: float = 1e-5
     critic_lr: float = 1e-3
     actor_warmup_steps: int = 20

@@ -22,6 +22,10 @@ START_HIGH = np.array([0.47, 0.06, 0.20])
 INSTRUCTION_LENGTH = 80
 
 
+def instruction_space() -> spaces.Text:
+    return spaces.Text(INSTRUCTION_LENGTH, charset=string.ascii_lowercase + " ")
+
+
 class PandaEnv(gymnasium.Env[dict[str, Any], FloatArray]):
     """One episode = one task of a suite.
 
@@ -58,7 +62,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], FloatArray]):
             {
                 **{camera.name: image for camera in self.cameras},
                 "proprio": spaces.Box(-10.0, 10.0, (self.proprio.size,), np.float32),
-                "instruction": spaces.Text(INSTRUCTION_LENGTH, charset=string.ascii_lowercase + " "),
+                "instruction": instruction_space(),
             }
         )
         self.action_space = spaces.Box(-1.0, 1.0, (self.actions.size,), np.float32)

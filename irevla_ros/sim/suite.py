@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from irevla_ros.core.errors import ConfigError, unknown_name
-from irevla_ros.sim.tasks import TaskSpec
+from irevla_ros.sim.tasks import FAMILIES, TaskSpec
 
 CATEGORIES = ("expert", "rl", "unseen")
 
@@ -36,6 +36,10 @@ class Suite:
             if not getattr(self, category):
                 raise ConfigError(f"suite {self.name!r} has no {category} task", "each category has at least one",
                                   f"add a task under {category}")  # fmt: skip
+        for task in self.tasks:
+            if (task.shape, task.container) == ("block", "bin"):
+                raise ConfigError(f"task {task.name!r}", "a block is longer than the bin is wide",
+                                  "put it in the tray")  # fmt: skip
 
     @property
     def tasks(self) -> tuple[TaskSpec, ...]:
@@ -71,7 +75,13 @@ def load_suite(name: str) -> Suite:
         path = Path(str(files("irevla_ros") / "config" / "suites" / f"{name}.yaml"))
     else:
         raise unknown_name("suite", name, suite_names())
-    return parse_suite(path.stem, yaml.safe_load(path.read_text()), str(path))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise ConfigError(str(path), f"not valid YAML{where}", "correct it there") from None
+    return parse_suite(path.stem, content, str(path))
 
 
 def parse_suite(name: str, content: Any, where: str) -> Suite:
@@ -85,7 +95,11 @@ def parse_suite(name: str, content: Any, where: str) -> Suite:
     categories: dict[str, tuple[TaskSpec, ...]] = {}
     for category in CATEGORIES:
         tasks = []
-        for entry in content.get(category) or []:
+        entries = content.get(category) or []
+        if not isinstance(entries, list):
+            raise ConfigError(f"{where}: {category}: {entries!r}", "a category is a list of tasks",
+                              "begin each task with a dash")  # fmt: skip
+        for entry in entries:
             if not isinstance(entry, Mapping):
                 raise ConfigError(f"{where}: {category}: {entry!r}", "a task is a mapping such as {family: press}",
                                   f"give its {', '.join(known)}")  # fmt: skip
@@ -94,6 +108,9 @@ def parse_suite(name: str, content: Any, where: str) -> Suite:
                     raise unknown_name(f"key in {where} under {category}", str(key), known)
                 if not isinstance(value, str):
                     raise ConfigError(f"{where}: {category}: {key}: {value!r}", "must be text", "quote it")
+            if "family" not in entry:
+                raise ConfigError(f"{where}: {category}: {entry!r}", "a task names its family",
+                                  f"add family: one of {', '.join(sorted(FAMILIES))}")  # fmt: skip
             tasks.append(TaskSpec(**entry))
         categories[category] = tuple(tasks)
     return Suite(name, **categories)
