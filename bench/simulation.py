@@ -35,14 +35,14 @@ from irevla_ros.jobs.rollouts import EpisodeRequest, SceneConfig, run_episodes
 from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
 from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.objects import COLOURS, CONTAINERS, SHAPES
-from irevla_ros.sim.suite import load_suite
+from irevla_ros.sim.suite import load_suite, parse_suite
 from irevla_ros.sim.tasks import DIRECTIONS, FAMILIES
 from irevla_ros.sim.vector import PandaVectorEnv
 from irevla_ros.sim.world import PHYSICS_HZ, SUBSTEPS
 
 RESULTS = Path(__file__).parent / "results"
 PIXELS = 64
-COMPARED_TASK = "push-blue-cube-left"  # of the demo suite; against panda-gym's PandaPush-v3
+COMPARED_TASK = "push-red-cube-left"  # against panda-gym's PandaPush-v3
 SHEET = (
     {"family": "press", "colour": "red"},
     {"family": "pick", "colour": "blue", "shape": "block"},
@@ -187,7 +187,7 @@ def stock_mesh_environment() -> PandaEnv:
         return body
 
     with patch.object(panda_module, "load_model", load):
-        return PandaEnv("demo", COMPARED_TASK, image_size=PIXELS)
+        return PandaEnv(parse_suite("bench", every_task(), "bench"), COMPARED_TASK, image_size=PIXELS)
 
 
 def compare_panda_gym(rounds: int, steps: int) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def compare_panda_gym(rounds: int, steps: int) -> dict[str, Any]:
     contenders = {
         "panda-gym": panda_gym_environment(),
         "ours, stock meshes": stock_mesh_environment(),
-        "ours": PandaEnv("demo", COMPARED_TASK, image_size=PIXELS),
+        "ours": PandaEnv(parse_suite("bench", every_task(), "bench"), COMPARED_TASK, image_size=PIXELS),
     }
     speeds: dict[str, list[Speed]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""Stage 1 against Stable-Baselines3's PPO: `python bench/stable_baselines.py --run runs/sft-seed1 --task press-yellow`.
+"""Stage 1 against Stable-Baselines3's PPO: `python bench/stable_baselines.py --run runs/sft-seed1`.
 
 Both practise one task in the same environment for the same wall-clock time, from the same stage-0 head on latents of the
 same frozen VLM, with the same settings of PPO. A third row has Stable-Baselines3 start from a fresh head of the same size.
@@ -44,7 +44,7 @@ from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.policy.head import Trunk
 from irevla_ros.policy.vla import VLA
 from irevla_ros.sim.env import PandaEnv
-from irevla_ros.sim.suite import load_suite
+from irevla_ros.sim.suite import Suite, load_suite
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -80,9 +80,7 @@ class Practice:
 # --- ours ------------------------------------------------------------------------------------------------------------
 
 
-def practise_ours(
-    pool: WorkerPool, checkpoint: Path, config: RunConfig, task: str, seed: int, budget_s: float
-) -> Practice:
+def practise_ours(pool: WorkerPool, checkpoint: Path, config: RunConfig, task: str, seed: int, budget_s: float) -> Practice:
     """The loop of `irevla train` in stage 1, without its disk: collect, learn, until the time is up."""
     practice = Practice(OURS, seed)
     stage = Stage1(StartTask(task, "", "ppo", "head", 0), checkpoint, replace(config, seed=seed), [])
@@ -183,17 +181,16 @@ class Clock(BaseCallback):
         return practice.elapsed_s <= self._budget_s
 
 
-def environment(scene: SceneConfig, task: str) -> Callable[[], gymnasium.Env[Any, Any]]:
+def environment(suite: Suite, scene: SceneConfig, task: str) -> Callable[[], gymnasium.Env[Any, Any]]:
     """What one subprocess builds; the instruction of the one task is known and stays behind."""
-    return lambda: FilterObservation(
-        PandaEnv(scene.suite, task, scene.cameras, scene.image_size), [*scene.cameras, "proprio"]
-    )
+    return lambda: FilterObservation(PandaEnv(suite, task, scene.cameras, scene.image_size), [*scene.cameras, "proprio"])
 
 
 def subprocesses(checkpoint: Path, config: RunConfig, task: str, count: int) -> LatentVecEnv:
     vla = load_vla(checkpoint)[0].eval()
-    instruction = load_suite(config.scene.suite).task(task).instruction
-    return LatentVecEnv(SubprocVecEnv([environment(config.scene, task)] * count), vla, instruction)
+    suite = load_suite(config.scene.suite)
+    arms = SubprocVecEnv([environment(suite, config.scene, task)] * count)
+    return LatentVecEnv(arms, vla, suite.task(task).instruction)
 
 
 def learner(env: VecEnv, vla: VLA, config: RunConfig, seed: int, fresh: bool) -> stable_baselines3.PPO:
@@ -259,8 +256,6 @@ def final_success(
     """Without noise, on start states that are the same for every learner and seed."""
     requests = [EpisodeRequest(f"final-{seed}", task, seed, Mode.EVAL, deterministic=True, keep=False)
                 for seed in range(EVALUATION_SEED, EVALUATION_SEED + episodes)]  # fmt: skip
-    # Workers go on with the head that they last got for a checkpoint, so it is always sent.
-    head = head or {name: tensor.numpy() for name, tensor in load_vla(checkpoint)[0].head.state_dict().items()}
     policy = PolicySnapshot(str(checkpoint), head=head)
     return [r.success for r in run_episodes(pool, config.scene, requests, policy, batch=config.environments)]
 

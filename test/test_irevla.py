@@ -34,7 +34,10 @@ from irevla_ros.learn.irevla import (
 )  # fmt: skip
 from irevla_ros.learn.plan import METHODS, Plan, plan
 
-SMALL = {"episodes_per_update": 4, "window": 4, "max_episodes": 12, "threshold": 0.75, "demos": 3}
+SMALL = {
+    "episodes_per_update": 4, "window": 4, "max_episodes": 12, "threshold": 0.75, "demos": 3, "harvest": 0, "newest": 100,
+    "rounds": 1, "evaluate_stages": True,
+}  # fmt: skip
 
 
 def answer(command: Command, succeeds: Callable[[int], bool]) -> Event:
@@ -73,14 +76,14 @@ def test_irevla_is_algorithm_1() -> None:
     assert commands_of("irevla", ("red", "blue"), evaluate_stages=False) == [
         RunSupervised(0, "", "", ("expert",), "all", 1000, "sft"),
         Evaluate("stage0", "sft"),
-        StartTask("red", "sft", "ppo", "head", 1),
+        StartTask("red", "sft", "ppo", "head", 1, 0),
         CollectEpisodes("red", 4, 0, Mode.TRAIN, False, 1),
         UpdateHead("red", "ppo", 2),
         CollectEpisodes("red", 4, 4, Mode.TRAIN, False, 2),
         EndTask("red", "1-red-stage1"),
         AddToDRL("red", 100),
         RunSupervised(2, "sft", "sft", ("expert", "rl"), "all", 400, "1-red-stage2"),
-        StartTask("blue", "1-red-stage2", "ppo", "head", 3),
+        StartTask("blue", "1-red-stage2", "ppo", "head", 3, 0),
         CollectEpisodes("blue", 4, 0, Mode.TRAIN, False, 3),
         UpdateHead("blue", "ppo", 4),
         CollectEpisodes("blue", 4, 4, Mode.TRAIN, False, 4),
@@ -90,6 +93,18 @@ def test_irevla_is_algorithm_1() -> None:
         Evaluate("2-blue-stage2", "2-blue-stage2"),
         Finish("2-blue-stage2"),
     ]
+
+
+def test_a_second_round_counts_the_episodes_on_and_starts_from_the_first() -> None:
+    commands = commands_of("irevla", ("red", "blue"), rounds=2, harvest=2, evaluate_stages=False)
+    starts = [command for command in commands if isinstance(command, StartTask)]
+    assert [(start.task, start.init_from, start.first) for start in starts] == [
+        ("red", "sft", 0), ("blue", "1-red-stage2", 0), ("red", "2-blue-stage2", 10), ("blue", "3-red-stage2", 10),
+    ]  # fmt: skip
+    numbers = [n for c in commands if isinstance(c, CollectEpisodes) and c.task == "red"
+               for n in range(c.first, c.first + c.episodes)]  # fmt: skip
+    assert numbers == list(range(len(numbers)))
+    assert [c.label for c in commands if isinstance(c, Evaluate)] == ["stage0", "4-blue-stage2"]
 
 
 def test_sft_only_trains_and_evaluates_and_the_control_goes_on_on_expert_data() -> None:
@@ -113,7 +128,7 @@ def test_ppo_replay_keeps_the_head_of_stage_1_and_has_no_drl() -> None:
 def test_whole_vla_ppo_has_no_stage_2_and_hands_its_weights_on() -> None:
     commands = commands_of("whole-vla-ppo", ("red", "blue"), evaluate_stages=False)
     assert [c for c in commands if isinstance(c, StartTask)] == [
-        StartTask("red", "sft", "ppo", "all", 1), StartTask("blue", "1-red-stage1", "ppo", "all", 3)]  # fmt: skip
+        StartTask("red", "sft", "ppo", "all", 1, 0), StartTask("blue", "1-red-stage1", "ppo", "all", 3, 0)]  # fmt: skip
     assert not any(isinstance(c, (AddToDRL, RunSupervised)) for c in commands[1:])
     assert commands[-2:] == [Evaluate("2-blue-stage1", "2-blue-stage1"), Finish("2-blue-stage1")]
 
@@ -176,7 +191,7 @@ def test_cut_at_any_event_and_restored_from_json_it_goes_on_the_same(
     def succeeds(number: int) -> bool:
         return bool(outcomes >> (number % 32) & 1)
 
-    settled = plan(method, ("red", "blue"), **SMALL, evaluate_stages=evaluate, harvest=harvest)
+    settled = plan(method, ("red", "blue"), **{**SMALL, "evaluate_stages": evaluate, "harvest": harvest, "rounds": 2})
     whole = run(IRevla(State(settled)), succeeds)
     machine = IRevla(State(settled))
     for expected in whole[:-1][:cut]:

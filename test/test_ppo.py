@@ -117,7 +117,7 @@ def test_kl_stop_rests_the_actor_while_the_critic_trains_on() -> None:
 
 
 def test_first_step_has_ratio_one_and_the_actor_rate_warms_up() -> None:
-    ppo = make_ppo(critic_warmup_updates=0, actor_warmup_steps=10, epochs=1, minibatch=1000)
+    ppo = make_ppo(actor_lr=3e-4, critic_warmup_updates=0, actor_warmup_steps=10, epochs=1, minibatch=1000)
     metrics = ppo.update(rollout(ppo))
     assert metrics["approx_kl"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["clipfrac"] == 0.0
@@ -205,7 +205,7 @@ def test_whole_vla_update_trains_the_backbone_through_its_pixels_at_its_own_rate
     batch.log_prob.copy_(old)
     ppo.update(batch)
     assert not same(before, backbone)
-    assert [group["lr"] for group in ppo.actor_optimizer.param_groups] == [3e-4, 1e-5]
+    assert [group["lr"] for group in ppo.actor_optimizer.param_groups] == [1.5e-4, 1e-5]
 
 
 def test_ppo_solves_the_reach_from_a_weak_stage_0() -> None:

@@ -17,6 +17,8 @@ from irevla_ros.sim.vector import PandaVectorEnv
 from irevla_ros.sim.world import WORKSPACE_HIGH, WORKSPACE_LOW
 from sim_toys import STILL, SUITE, TASKS, digest, digests_in_worker, finish, new_env, play
 
+DEMO = load_suite("demo")
+
 
 @pytest.fixture(scope="module")
 def env():
@@ -25,7 +27,7 @@ def env():
     env.close()
 
 
-@pytest.mark.parametrize("name", ["irevla/Panda-v0", "irevla/press-red-v0"])
+@pytest.mark.parametrize("name", ["irevla/Panda-v0", f"irevla/{DEMO.expert[0].name}-v0"])
 def test_gymnasiums_checker_passes_without_a_warning(name):
     env = gymnasium.make(name, image_size=32, render_mode="rgb_array", disable_env_checker=True)
     with warnings.catch_warnings():
@@ -36,15 +38,16 @@ def test_gymnasiums_checker_passes_without_a_warning(name):
 
 def test_each_task_of_the_shipped_suites_has_an_id():
     irevla_ros.sim.register_environments()  # twice does no harm
-    for task in load_suite("demo").tasks:
+    for task in DEMO.tasks:
         assert f"irevla/{task.name.replace('@', '-at-')}-v0" in gymnasium.registry
 
 
 def test_a_registered_task_is_the_one_that_is_played():
-    env = gymnasium.make("irevla/press-yellow-v0", image_size=16)
+    task = DEMO.rl[0]
+    env = gymnasium.make(f"irevla/{task.name}-v0", image_size=16)
     observed, info = env.reset(seed=0)
-    assert observed["instruction"] == "press the yellow button"
-    assert info == {"task": "press-yellow", "success": False, "failure": False}
+    assert observed["instruction"] == task.instruction
+    assert info == {"task": task.name, "success": False, "failure": False}
     env.close()
 
 

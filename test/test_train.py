@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from irevla_ros.sim.suite import load_suite
+
 SETTINGS = [
     "workers=1", "environments=4", "demos=2", "evaluation=4", "videos=0", "supervised.batch=16", "ppo.minibatch=64",
     "learning.stage0_steps=6", "learning.stage2_steps=4", "learning.max_episodes=8", "learning.episodes_per_update=4",
     "learning.window=8", "learning.harvest=2", "ppo.critic_warmup_updates=0",
 ]  # fmt: skip
+STAGES = [f"{number}-{task.name}" for number, task in enumerate(load_suite("demo").rl, start=1)]
 
 
 def command(folder: Path, *arguments: str) -> list[str]:
@@ -55,16 +58,16 @@ def test_a_run_leaves_what_the_report_promises(whole: Path) -> None:
             assert 0 <= counts["successes"] <= counts["episodes"] and counts["episodes"] >= 4
     for name in ("config.yaml", "metrics.csv", "log.txt", "report.html", "d_rl.json", "tensorboard", "plots"):
         assert (whole / name).exists(), name
-    assert set(weights(whole)) == {"sft", "1-press-yellow-stage1", "1-press-yellow-stage2",
-                                   "2-push-yellow-cube-left-stage1", "2-push-yellow-cube-left-stage2"}  # fmt: skip
+    assert set(weights(whole)) == {"sft", *(f"{stage}-stage{n}" for stage in STAGES for n in (1, 2))}
     assert not (whole / "videos").exists()
 
 
 def test_stage_1_leaves_the_backbone_bit_identical(whole: Path) -> None:
     sums = {name: json.loads(text)["backbone.safetensors"] for name, text in weights(whole).items()}
-    assert sums["1-press-yellow-stage1"] == sums["sft"]
-    assert sums["1-press-yellow-stage2"] != sums["sft"]
-    assert sums["2-push-yellow-cube-left-stage1"] == sums["1-press-yellow-stage2"]
+    first, second = STAGES
+    assert sums[f"{first}-stage1"] == sums["sft"]
+    assert sums[f"{first}-stage2"] != sums["sft"]
+    assert sums[f"{second}-stage1"] == sums[f"{first}-stage2"]
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(whole: Path, tmp_path: Path) -> None:

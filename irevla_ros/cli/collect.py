@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", default="demo", help="name of a shipped suite, or a YAML file (%(default)s)")
     parser.add_argument("--tasks", help="tasks by commas (default: the expert tasks of the suite)")
     parser.add_argument("--episodes", type=int, default=50, help="successes to have for each task (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="start states of the demonstrations (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
     parser.epilog = "example:\n  irevla collect runs/demos --tasks press-red --episodes 20\n  irevla episodes list runs/demos"
 

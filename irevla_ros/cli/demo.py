@@ -1,6 +1,6 @@
 """The whole loop on two new tasks, in about ten minutes on two CPU cores.
 
-Demonstrations of six tasks, stage 0, evaluation, stages 1 and 2 on two tasks that were never demonstrated,
+Demonstrations by scripted experts, stage 0, evaluation, stages 1 and 2 on two tasks that were never demonstrated,
 evaluation, a table and a report with plots and videos. Stopped or killed, the same command goes on.
 """
 

@@ -27,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "here changes it."
     )
     parser.epilog = (
-        "examples:  irevla episodes list runs/demo/episodes --outcome success  |  "
-        "irevla episodes show runs/demo/episodes EPISODE  |  irevla episodes verify runs/demo/episodes"
+        "examples:\n"
+        "  irevla episodes list runs/demo/practice --outcome success\n"
+        "  irevla episodes show runs/demo/expert EPISODE\n"
+        "  irevla episodes verify runs/demo/practice"
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show|verify")
 

@@ -23,7 +23,8 @@ from irevla_ros.sim.suite import CATEGORIES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="folder such as runs/demo/checkpoints/sft")
     parser.add_argument("--suite", default="demo", help="name of a shipped suite, or a YAML file (%(default)s)")
-    parser.add_argument("--episodes", type=int, default=200, help="in each category (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=200,
+                        help="in each category, rounded up to equal shares of its tasks (%(default)s)")  # fmt: skip
     parser.add_argument("--std", type=float, help="explore with this standard deviation (default: deterministic)")
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
     parser.epilog = "example:\n  irevla eval runs/demo/checkpoints/sft --episodes 300"

@@ -30,7 +30,7 @@ COMMANDS = {
     "sft": "stage 0: clone the demonstrations with the whole VLA",
     "train": "iRe-VLA or one of its baselines on a suite of tasks",
     "eval": "measure the success rate of a checkpoint, with its interval",
-    "report": "render the report and plots of finished runs again",
+    "report": "write the report and plots of a run again, finished or not",
     "episodes": "list, show and verify recorded episodes",
     "doctor": "check this machine and say what to do about what is missing",
 }

@@ -15,8 +15,8 @@ from irevla_ros.policy.tiny import WEIGHTS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="safetensors file to write (default: into the package)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as frames=8000 training.steps=800")
+    parser.add_argument("--seed", type=int, default=0, help="of scenes, weights and batches (%(default)s, as shipped)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as frames=8000 training.steps=800")
     parser.epilog = "example:\n  irevla pretrain --out /tmp/tiny.safetensors --seed 1"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.errors import ConfigError, unknown_name
 from irevla_ros.jobs.rollouts import SceneConfig
 from irevla_ros.learn.augment import Augmentation
 from irevla_ros.learn.plan import METHODS, Plan, plan
 from irevla_ros.learn.ppo import PPOConfig
 from irevla_ros.learn.sacfd import SACfDConfig
 from irevla_ros.policy.backbone import resolve_backbone
+from irevla_ros.sim.world import CAMERAS
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,15 @@ class RunConfig:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 1", "give a positive number")
         for name in ("seed", "videos"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}", "it is not negative", "give 1, say")
+                raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 0", "give 1, say")
         if not self.std > 0:
             raise ConfigError(f"std = {self.std}", "a standard deviation is positive", "give 0.3, say")
+        if not self.scene.cameras:
+            raise ConfigError("scene.cameras = []", "a policy sees at least one camera",
+                              f"name some of {', '.join(CAMERAS)}")  # fmt: skip
+        for camera in self.scene.cameras:
+            if camera not in CAMERAS:
+                raise unknown_name("camera", camera, CAMERAS)
         resolve_backbone(self.backbone)  # an unknown name is an error now, not after the demonstrations
         plan(self.method, ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from irevla_ros import __version__
+from irevla_ros.core.config import to_dict
 from irevla_ros.core.types import ByteArray, FloatArray, IntArray
 from irevla_ros.jobs.progress import Progress
 from irevla_ros.jobs.training import TrainingProgress, train
@@ -45,9 +47,12 @@ COLUMNS = ("frame", "question", "place", "colour", "state")
 def pretrain(config: PretrainConfig, out: Path) -> dict[str, float]:
     """Render, train, write ``out`` (safetensors); returns the errors on held-out scenes, places in metres."""
     with WorkerPool(config.workers) as pool, tempfile.TemporaryDirectory() as folder:
-        with Progress(config.frames + config.held_out, "rendering scenes") as progress:
+        count = config.workers * -(-(config.frames + config.held_out) // config.workers)
+        with Progress(count, "rendering scenes") as progress:
+            progress.update(0)
             _render(pool, config, Path(folder), progress)
         with Progress(config.training.steps, "pretraining") as progress:
+            progress.update(0)
 
             def report(news: TrainingProgress) -> None:
                 progress.update(news.step - progress.done, f"loss {news.metrics['loss']:.3f}")
@@ -76,7 +81,7 @@ class _Pretraining:
         loss.backbone.save_pretrained(
             Path(self.out),
             seed=str(self.config.seed),
-            command=f"irevla pretrain --seed {self.config.seed}",
+            config=json.dumps(to_dict(self.config)),
             irevla_ros=__version__,
         )
         torch_state = {name: tensor.numpy() for name, tensor in loss.state_dict().items()}
@@ -163,8 +168,8 @@ def _render_part(context: WorkerContext, send: Send, folder: str, count: int, se
             colour = -1 if caption.colour is None else caption.colour
             state = -1 if caption.state is None else caption.state
             rows.append((index, caption.question, place.astype(np.float32), colour, state))
-        if index % 50 == 49:
-            send(50)
+        if index % 50 == 49 or index == count - 1:
+            send(index % 50 + 1)
     np.save(Path(folder) / f"images{context.rank}.npy", images)
     np.save(Path(folder) / f"tip{context.rank}.npy", tips)
     columns = {name: np.array(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}

@@ -25,7 +25,7 @@ from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.collect import collect_demonstrations
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.curves import milestones, read_metrics
-from irevla_ros.jobs.evaluate import evaluate, evaluation_requests, recorded
+from irevla_ros.jobs.evaluate import EVALUATION_SEED, evaluate, evaluation_requests, recorded
 from irevla_ros.jobs.jsonfile import read_json, write_bytes, write_json
 from irevla_ros.jobs.metrics import MetricsLogger
 from irevla_ros.jobs.progress import Console, Progress
@@ -173,7 +173,7 @@ class Trainer:
         self.stage1 = Stage1(start, self._checkpoint(start.init_from), self.config, self._demonstrations())
         self.stage1.restore(self.folder / "stage1.safetensors")
         collected = [e for e in self._events_since_start() if isinstance(e, EpisodesCollected)]
-        first, episodes = 0, list[Episode]()
+        first, episodes = start.first, list[Episode]()
         for event in collected:
             episodes = self._read(start.task, first, len(event.successes))
             self.stage1.remember(episodes)
@@ -367,14 +367,17 @@ class Trainer:
         return f"{task.replace('@', '-at-')}-{number:06d}"
 
     def _practice_seed(self, number: int) -> int:
-        return PRACTICE_SEED * (1 + self.config.seed) + number
+        first = PRACTICE_SEED * (1 + self.config.seed)
+        return first + number + (PRACTICE_SEED if first >= EVALUATION_SEED else 0)  # leave out the stretch of evaluation
 
     def _read(self, task: str, first: int, count: int) -> list[Episode]:
         reader = SpoolReader(self.practice.root)
         return [reader.read(self._episode_id(task, number)) for number in range(first, first + count)]
 
     def _practised(self) -> int:
-        return sum(len(e.successes) for e in self._events_since_start() if isinstance(e, EpisodesCollected))
+        """Episodes of the present task so far, over all rounds."""
+        assert self.stage1 is not None
+        return self.stage1.start.first + sum(len(e.successes) for e in self._events_since_start() if isinstance(e, EpisodesCollected))
 
     def _note_time(self, command: Command, started: float) -> None:
         """Add to the timeline; the many commands of one stage 1 make one stretch."""

@@ -54,13 +54,17 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class StartTask:
-    """Begin stage 1: action head, and anchor if any, from ``init_from``; fresh critic, empty buffers."""
+    """Begin stage 1: action head, and anchor if any, from ``init_from``; fresh critic, empty buffers.
+
+    ``first`` numbers its first episode: rounds of the same task count on.
+    """
 
     task: str
     init_from: str
     algorithm: str
     trains: str
     head_version: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -220,15 +224,18 @@ class IRevla:
         yield Evaluate("stage0", generalist)
 
         version = 0
-        for number, task in enumerate(plan.tasks, start=1):
+        practised = dict.fromkeys(plan.tasks, 0)  # episodes of each task so far
+        for number, task in enumerate(plan.tasks * plan.rounds, start=1):
             name = f"{number}-{task}"
-            last = number == len(plan.tasks)
+            last = number == len(plan.tasks) * plan.rounds
             specialist = generalist
 
             if plan.algorithm != "none":
                 version += 1  # the head of a supervised stage is another one than the last of stage 1
-                yield StartTask(task, generalist, plan.algorithm, plan.stage1, version)
-                version, episodes = yield from self._stage1(plan, task, version)
+                first = practised[task]
+                yield StartTask(task, generalist, plan.algorithm, plan.stage1, version, first)
+                version, episodes = yield from self._stage1(plan, task, version, first)
+                practised[task] += episodes
                 specialist = f"{name}-stage1"
                 yield EndTask(task, specialist)
                 if plan.between == "specialist" or plan.stage2 == "none":
@@ -237,7 +244,9 @@ class IRevla:
                     yield Evaluate(f"{name}-stage1", specialist)
                 if "rl" in plan.data and plan.stage2 != "none":
                     if plan.harvest > 0:
-                        yield CollectEpisodes(task, plan.harvest, episodes, Mode.TRAIN, True, version)
+                        event = yield CollectEpisodes(task, plan.harvest, practised[task], Mode.TRAIN, True, version)
+                        assert isinstance(event, EpisodesCollected)
+                        practised[task] += len(event.successes)
                     yield AddToDRL(task, plan.newest)
 
             if plan.stage2 == "none":
@@ -253,14 +262,14 @@ class IRevla:
         yield Finish(generalist)
 
     @staticmethod
-    def _stage1(plan: Plan, task: str, version: int) -> Generator[Command, Event, tuple[int, int]]:
+    def _stage1(plan: Plan, task: str, version: int, first: int) -> Generator[Command, Event, tuple[int, int]]:
         """Reinforcement until convergence or the budget; returns the head's version and the episodes that it cost."""
         episodes, demos, outcomes = 0, 0, ()  # type: int, int, tuple[bool, ...]
         while episodes < plan.max_episodes:
             zero_shot = plan.algorithm == "sacfd" and demos < plan.demos
             count = min(plan.episodes_per_update, plan.max_episodes - episodes)
             mode = Mode.DEMO if zero_shot else Mode.TRAIN
-            event = yield CollectEpisodes(task, count, episodes, mode, False, version)
+            event = yield CollectEpisodes(task, count, first + episodes, mode, False, version)
             assert isinstance(event, EpisodesCollected)
             episodes += len(event.successes)
             if zero_shot:

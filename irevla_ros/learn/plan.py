@@ -17,7 +17,8 @@ class Plan:
     between: what a robot runs while stage 2 trains, the ``specialist`` of stage 1 or the ``generalist`` of before.
     Stage 1 of a task ends when the success rate over its last ``window`` training episodes reaches ``threshold``, or
     after ``max_episodes``. SACfD first collects ``demos`` successes with the zero-shot policy. ``harvest`` episodes
-    run with the final head of stage 1, without noise, before D_RL takes the ``newest`` successes of the task.
+    run with the final head of stage 1, without noise, before D_RL takes the ``newest`` successes of the task. All of this
+    is done ``rounds`` times over, one task after the other in each round (the paper: once).
     """
 
     method: str
@@ -34,10 +35,11 @@ class Plan:
     episodes_per_update: int = 32
     window: int = 64
     threshold: float = 0.95
-    max_episodes: int = 960
+    max_episodes: int = 640
     demos: int = 20
     harvest: int = 64
-    newest: int = 200
+    rounds: int = 2
+    newest: int = 250
     evaluate_stages: bool = False  # evaluate after each stage 1 and 2, not only after stage 0 and at the end
 
     def __post_init__(self) -> None:
@@ -49,7 +51,7 @@ class Plan:
         for name in self.data:
             if name not in ("expert", "rl"):
                 raise unknown_name("data", name, ("expert", "rl"))
-        for name in ("stage0_steps", "stage2_steps", "episodes_per_update", "window", "max_episodes", "newest"):
+        for name in ("stage0_steps", "stage2_steps", "episodes_per_update", "window", "max_episodes", "newest", "rounds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 1", "give a positive number")
         for name in ("demos", "harvest"):

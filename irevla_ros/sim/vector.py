@@ -23,7 +23,9 @@ class PandaVectorEnv(AsyncVectorEnv):
 
     def __init__(self, num_envs: int, **keywords: Any) -> None:
         super().__init__([lambda: _InstructionBytes(PandaEnv(**keywords))] * num_envs, context="spawn")
-        text = spaces.Dict({**self.single_observation_space.spaces, "instruction": instruction_space()})
+        shared = self.single_observation_space
+        assert isinstance(shared, spaces.Dict)
+        text = spaces.Dict({**shared.spaces, "instruction": instruction_space()})
         self.single_observation_space, self.observation_space = text, batch_space(text, num_envs)
 
     def reset_wait(self, *arguments: Any, **keywords: Any) -> Any:
@@ -41,6 +43,7 @@ class _InstructionBytes(gymnasium.ObservationWrapper[dict[str, Any], Any, dict[s
     def __init__(self, env: PandaEnv) -> None:
         super().__init__(env)
         code = spaces.Box(0, 255, (INSTRUCTION_LENGTH,), np.uint8)
+        assert isinstance(env.observation_space, spaces.Dict)
         self.observation_space = spaces.Dict({**env.observation_space.spaces, "instruction": code})
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:

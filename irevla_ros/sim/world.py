@@ -76,7 +76,11 @@ def _connect() -> Any:
             except ImportError:
                 raise SimulationError("pybullet is not installed", "the simulator needs it",
                                       "pip install 'irevla_ros[sim]'") from None  # fmt: skip
-            return BulletClient(pybullet.DIRECT)
+            client = BulletClient(pybullet.DIRECT)
+            # It wraps a function anew at every access, and to look at "disconnect" is to disconnect.
+            names = [name for name in dir(pybullet) if not name.startswith("_") and name != "disconnect"]
+            vars(client).update({name: getattr(client, name) for name in names})
+            return client
         finally:
             for number, stream in enumerate(kept, start=1):
                 os.dup2(stream, number)
@@ -178,9 +182,8 @@ class World:
 
     def settle(self, substeps: int) -> None:
         """Run the physics without a new command."""
-        step = self.p.stepSimulation  # the client wraps the function anew at every access
         for _ in range(substeps):
-            step()
+            self.p.stepSimulation()
 
     def render(self, camera: Camera, size: int | None = None) -> ByteArray:
         """RGB image uint8 [size, size, 3] by the CPU renderer, without shadows (they double its cost).
