@@ -140,6 +140,19 @@ class LatentVecEnv(VecEnvWrapper):
         return {"latents": latents.half().float().numpy(), "proprio": observed["proprio"]}
 
 
+@dataclass(frozen=True)
+class Theirs:
+    """What Stable-Baselines3 is given of its own; a learning rate of None is that of our actor.
+
+    Its KL limit ends the whole update and so starves the critic, where ours rests the actor only: by default there is none,
+    as in the library.
+    """
+
+    environments: int
+    learning_rate: float | None
+    target_kl: float | None
+
+
 class TrunkExtractor(BaseFeaturesExtractor):
     """Our trunk (token learner and MLP) in the place of Stable-Baselines3's features extractor."""
 
@@ -193,17 +206,17 @@ def subprocesses(checkpoint: Path, config: RunConfig, task: str, count: int) -> 
     return LatentVecEnv(arms, vla, suite.task(task).instruction)
 
 
-def learner(env: VecEnv, vla: VLA, config: RunConfig, seed: int, fresh: bool) -> stable_baselines3.PPO:
+def learner(env: VecEnv, vla: VLA, config: RunConfig, theirs: Theirs, seed: int, fresh: bool) -> stable_baselines3.PPO:
     """PPO with our settings; a fresh head has the initial weights and the learned width (1 at first) of its library."""
     if vla.head.horizon != 1:
         raise ValueError("Stable-Baselines3 acts one step at a time: a head of horizon 1 is needed")
     ppo = config.ppo
     model = stable_baselines3.PPO(
-        "MultiInputPolicy", env, learning_rate=ppo.actor_lr, n_steps=max(1, STEPS_PER_UPDATE // env.num_envs),
+        "MultiInputPolicy", env, learning_rate=theirs.learning_rate or ppo.actor_lr, n_steps=max(1, STEPS_PER_UPDATE // env.num_envs),
         batch_size=ppo.minibatch, n_epochs=ppo.epochs, gamma=ppo.gamma, gae_lambda=ppo.lam, clip_range=ppo.clip,
         clip_range_vf=ppo.value_clip, normalize_advantage=ppo.normalise_advantage, ent_coef=ppo.entropy_coef,
         max_grad_norm=ppo.max_grad_norm, seed=seed, device="cpu",
-        target_kl=ppo.target_kl / 1.5 if ppo.target_kl else None,  # it stops at 1.5 times this value
+        target_kl=theirs.target_kl,
         policy_kwargs={
             "features_extractor_class": TrunkExtractor, "features_extractor_kwargs": {"vla": vla},
             "share_features_extractor": False, "net_arch": [], "log_std_init": 0.0 if fresh else math.log(config.std),
@@ -221,12 +234,12 @@ def learner(env: VecEnv, vla: VLA, config: RunConfig, seed: int, fresh: bool) ->
 
 
 def practise_theirs(
-    checkpoint: Path, config: RunConfig, task: str, seed: int, budget_s: float, count: int, fresh: bool
+    checkpoint: Path, config: RunConfig, task: str, seed: int, budget_s: float, theirs: Theirs, fresh: bool
 ) -> Practice:
     practice = Practice(FRESH if fresh else SAME, seed)
-    env = subprocesses(checkpoint, config, task, count)
+    env = subprocesses(checkpoint, config, task, theirs.environments)
     try:
-        model = learner(env, load_vla(checkpoint)[0], config, seed, fresh)
+        model = learner(env, load_vla(checkpoint)[0], config, theirs, seed, fresh)
         model.learn(total_timesteps=sys.maxsize, callback=Clock(practice, budget_s))
     finally:
         env.close()
@@ -237,11 +250,12 @@ def practise_theirs(
     return practice
 
 
-def rates_by_count(checkpoint: Path, config: RunConfig, task: str, counts: Sequence[int]) -> dict[int, float]:
+def rates_by_count(checkpoint: Path, config: RunConfig, task: str, theirs: Theirs, counts: Sequence[int]) -> dict[int, float]:
     """Steps/s of Stable-Baselines3, learning included, with each number of subprocesses."""
     rates = {}
     for count in counts:
-        practice = practise_theirs(checkpoint, config, task, 0, PROBE_S, count, fresh=False)
+        tried = replace(theirs, environments=count)
+        practice = practise_theirs(checkpoint, config, task, 0, PROBE_S, tried, fresh=False)
         rates[count] = practice.steps / practice.elapsed_s
         print(f"SB3 with {count} subprocesses: {rates[count]:.0f} steps/s", file=sys.stderr)
     return rates
@@ -302,7 +316,7 @@ def markdown(results: dict[str, Any], practices: Sequence[Practice], before: Seq
     text += headline(results["machine"])
     text += (f"\n{budget:g} s of practice for each learner, seeds {', '.join(map(str, results['seeds']))}; "
              f"{results['workers']} workers with {results['environments']} arms each against a SubprocVecEnv of "
-             f"{results['sb3_environments']}")  # fmt: skip
+             f"{results['sb3']['environments']}")  # fmt: skip
     if results["sb3_rates"]:
         tried = ", ".join(f"{rate:.0f} steps/s with {count}" for count, rate in results["sb3_rates"].items())
         text += f" (the fastest of those tried: {tried})"
@@ -354,6 +368,8 @@ def main() -> None:
     parser.add_argument("--evaluation", type=int, default=150, help="final episodes of each policy (%(default)s)")
     parser.add_argument("--environments", default="4,8,16",
                         help="subprocesses of Stable-Baselines3; of several, the fastest is taken (%(default)s)")  # fmt: skip
+    parser.add_argument("--sb3-lr", type=float, help="learning rate of Stable-Baselines3 (default: our actor's)")
+    parser.add_argument("--sb3-kl", type=float, help="target_kl of Stable-Baselines3 (default: none)")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     counts = [int(count) for count in arguments.environments.split(",")]
@@ -362,8 +378,9 @@ def main() -> None:
     checkpoint, config = finished_run(arguments)
     suite, budget = load_suite(config.scene.suite), arguments.seconds
     task = (suite.task(arguments.task) if arguments.task else suite.rl[0]).name  # an unknown task is an error here
-    rates = rates_by_count(checkpoint, config, task, counts) if len(counts) > 1 else {}
-    count = max(rates, key=rates.__getitem__, default=counts[0])
+    theirs = Theirs(counts[0], arguments.sb3_lr, arguments.sb3_kl)
+    rates = rates_by_count(checkpoint, config, task, theirs, counts) if len(counts) > 1 else {}
+    theirs = replace(theirs, environments=max(rates, key=rates.__getitem__, default=counts[0]))
 
     practices: list[Practice] = []
     with WorkerPool(config.workers) as pool:
@@ -371,8 +388,8 @@ def main() -> None:
         for seed in seeds:
             for practise in (
                 lambda seed=seed: practise_ours(pool, checkpoint, config, task, seed, budget),
-                lambda seed=seed: practise_theirs(checkpoint, config, task, seed, budget, count, fresh=False),
-                lambda seed=seed: practise_theirs(checkpoint, config, task, seed, budget, count, fresh=True),
+                lambda seed=seed: practise_theirs(checkpoint, config, task, seed, budget, theirs, fresh=False),
+                lambda seed=seed: practise_theirs(checkpoint, config, task, seed, budget, theirs, fresh=True),
             ):
                 practice = practise()
                 practice.final = final_success(pool, checkpoint, config, task, arguments.evaluation, practice.head)
@@ -382,7 +399,7 @@ def main() -> None:
                       f"{len(practice.finished)} episodes, at the end {rate}", file=sys.stderr)  # fmt: skip
     results = {
         "machine": about, "task": task, "seconds": budget, "seeds": seeds, "threshold": 0.85, "workers": config.workers,
-        "environments": config.environments, "sb3_environments": count, "sb3_rates": rates, "before": before,
+        "environments": config.environments, "sb3": asdict(theirs), "sb3_rates": rates, "before": before,
         "practices": [{key: value for key, value in asdict(p).items() if key != "head"} for p in practices],
     }  # fmt: skip
     save("stable_baselines", markdown(results, practices, before), results)

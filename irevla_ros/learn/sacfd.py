@@ -33,9 +33,9 @@ class SACfDConfig:
     value_range bounds bootstrapped targets: with reward 1 at success only, values lie in [0, 1].
     """
 
-    gamma: float = 0.98
-    batch: int = 256
-    actor_lr: float = 1e-4
+    gamma: float = 0.95
+    batch: int = 128
+    actor_lr: float = 2e-4
     critic_lr: float = 1e-3
     temperature_lr: float = 1e-2
     tau: float = 0.01
