@@ -70,7 +70,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sft": {"algorithm": "none", "stage2": "none"},
     "sft-continued": {"algorithm": "none", "data": ("expert",)},  # the control: as many supervised steps as irevla
     "irevla": {},
-    "irevla-sacfd": {"algorithm": "sacfd", "max_episodes": 320},  # off-policy: half the episodes, more updates on each
+    "irevla-sacfd": {"algorithm": "sacfd"},
     # Stage 2 replays D_e only, so what stage 1 taught survives in its head or not at all.
     "ppo-replay": {"data": ("expert",), "stage2_head": "stage1"},
     "whole-vla-ppo": {"stage1": "all", "stage2": "none"},
