@@ -64,6 +64,11 @@ def finished_run(arguments: argparse.Namespace) -> tuple[Path, RunConfig]:
     return checkpoint, load_config(RunConfig, arguments.run / "config.yaml", arguments.overrides)
 
 
+def start_of_stage1(task: str, trains: str = "head") -> StartTask:
+    """PPO from the checkpoint of stage 0."""
+    return StartTask(task, init_from="", algorithm="ppo", trains=trains, head_version=0, first=0)
+
+
 def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
     """Machine, versions and command line of a result; where the run lay on this machine is nobody's business."""
     shown = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
@@ -105,7 +110,7 @@ class Stage1Steps:
         self.epochs = ppo.epochs
         self.parts: dict[str, tuple[PPO, RolloutBatch, dict[str, torch.Tensor]]] = {}
         for name, trains in (("stored latents", "head"), ("VLM run again, frozen", "head"), ("whole VLA", "all")):
-            stage = Stage1(StartTask("", "", "ppo", trains, 0), checkpoint, replace(config, ppo=ppo), [])
+            stage = Stage1(start_of_stage1("", trains), checkpoint, replace(config, ppo=ppo), [])
             if name == "stored latents":
                 batch = RolloutBatch.from_latents(episodes, 0)
             else:

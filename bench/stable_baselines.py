@@ -25,7 +25,7 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from gymnasium.wrappers import FilterObservation
-from learning import add_run_arguments, finished_run, headline, one_line_errors, provenance, save
+from learning import add_run_arguments, finished_run, headline, one_line_errors, provenance, save, start_of_stage1
 from simulation import table_of
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -39,7 +39,6 @@ from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapsh
 from irevla_ros.jobs.stage1 import Stage1
 from irevla_ros.jobs.train import PRACTICE_SEED
 from irevla_ros.jobs.workers import WorkerPool
-from irevla_ros.learn.irevla import StartTask
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.policy.head import Trunk
 from irevla_ros.policy.vla import VLA
@@ -83,7 +82,7 @@ class Practice:
 def practise_ours(pool: WorkerPool, checkpoint: Path, config: RunConfig, task: str, seed: int, budget_s: float) -> Practice:
     """The loop of `irevla train` in stage 1, without its disk: collect, learn, until the time is up."""
     practice = Practice(OURS, seed)
-    stage = Stage1(StartTask(task, "", "ppo", "head", 0), checkpoint, replace(config, seed=seed), [])
+    stage = Stage1(start_of_stage1(task), checkpoint, replace(config, seed=seed), [])
     start = time.perf_counter()
 
     def note(result: EpisodeResult) -> None:
@@ -212,7 +211,8 @@ def learner(env: VecEnv, vla: VLA, config: RunConfig, theirs: Theirs, seed: int,
         raise ValueError("Stable-Baselines3 acts one step at a time: a head of horizon 1 is needed")
     ppo = config.ppo
     model = stable_baselines3.PPO(
-        "MultiInputPolicy", env, learning_rate=theirs.learning_rate or ppo.actor_lr, n_steps=max(1, STEPS_PER_UPDATE // env.num_envs),
+        "MultiInputPolicy", env, learning_rate=theirs.learning_rate or ppo.actor_lr,
+        n_steps=max(1, STEPS_PER_UPDATE // env.num_envs),
         batch_size=ppo.minibatch, n_epochs=ppo.epochs, gamma=ppo.gamma, gae_lambda=ppo.lam, clip_range=ppo.clip,
         clip_range_vf=ppo.value_clip, normalize_advantage=ppo.normalise_advantage, ent_coef=ppo.entropy_coef,
         max_grad_norm=ppo.max_grad_norm, seed=seed, device="cpu",

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from irevla_ros.core.types import Mode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
@@ -90,6 +92,7 @@ def logged(folder: Path, words: str) -> Callable[[], bool]:
     return lambda: (folder / "metrics.csv").is_file() and words in (folder / "metrics.csv").read_text()
 
 
+@pytest.mark.timeout(900)  # five lives of the command; a minute when the machine is idle
 def test_a_run_that_is_stopped_in_every_stage_and_loses_a_worker_ends_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
     folder = tmp_path / "runs" / "it"

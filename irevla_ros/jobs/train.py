@@ -343,8 +343,11 @@ class Trainer:
         label = f"{'harvest' if command.deterministic else 'practice'} {command.task}"
         if self._bar is None or self._bar.label != label:
             self._close_bar()
-            budget, done = self.machine.state.plan.max_episodes, command.first
-            self._bar = self.console.progress(*((command.episodes, label) if command.deterministic else (budget, label, done)))
+            assert self.stage1 is not None
+            total, done = command.episodes, 0
+            if not command.deterministic:  # the budget is that of this round
+                total, done = self.machine.state.plan.max_episodes, command.first - self.stage1.start.first
+            self._bar = self.console.progress(total, label, done)
             self._bar.update(0)
         return self._bar
 
@@ -377,7 +380,8 @@ class Trainer:
     def _practised(self) -> int:
         """Episodes of the present task so far, over all rounds."""
         assert self.stage1 is not None
-        return self.stage1.start.first + sum(len(e.successes) for e in self._events_since_start() if isinstance(e, EpisodesCollected))
+        collected = [e for e in self._events_since_start() if isinstance(e, EpisodesCollected)]
+        return self.stage1.start.first + sum(len(event.successes) for event in collected)
 
     def _note_time(self, command: Command, started: float) -> None:
         """Add to the timeline; the many commands of one stage 1 make one stretch."""
