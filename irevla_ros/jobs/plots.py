@@ -138,13 +138,14 @@ def supervised_losses(metrics: Metrics) -> Figure | None:
         figure = Figure((WIDTH, 3.2), layout="constrained")
         ax = figure.subplots()
         for i, ((tag, name), loss) in enumerate(losses.items()):
-            label = tag if name == "loss" else f"{tag} {name}"
+            stage = tag.removeprefix("supervised/")
+            label = stage if name == "loss" else f"{stage} {name}"
             ax.plot(loss.step, loss.value, color=_colour(i), linestyle=("-", "--", "-.", ":")[i % 4], label=label)
         if all((loss.value > 0).all() for loss in losses.values()):
             ax.set_yscale("log")
         ax.set_xlabel("optimisation step")
         ax.set_ylabel("loss")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

@@ -301,7 +301,8 @@ class Trainer:
             self.metrics.log(last, {"success": rate, "episode_steps": steps}, f"stage1/{command.task}")
         news = f"{rate:.2f} of the last {len(successes)} succeeded"
         self.console.log(f"practice {command.task}: {last} episodes, {news}")
-        progress.update((command.episodes if command.deterministic else last) - progress.done, news)
+        finished = command.episodes if command.deterministic else last - self.stage1.start.first
+        progress.update(finished - progress.done, news)
         return EpisodesCollected(command.task, successes)
 
     @_do.register

@@ -38,7 +38,7 @@ class Plan:
     max_episodes: int = 640
     demos: int = 20
     harvest: int = 64
-    rounds: int = 2
+    rounds: int = 3
     newest: int = 250
     evaluate_stages: bool = False  # evaluate after each stage 1 and 2, not only after stage 0 and at the end
 
