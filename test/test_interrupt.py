@@ -29,8 +29,8 @@ unseen: [{family: press, colour: purple}]
 """
 SETTINGS = [
     "scene.suite=suite.yaml", "workers=1", "environments=4", "demos=12", "evaluation=1", "videos=0", "supervised.batch=16",
-    "ppo.minibatch=64", "ppo.critic_warmup_updates=0", "learning.stage0_steps=300", "learning.stage2_steps=4",
-    "learning.max_episodes=12", "learning.episodes_per_update=6", "learning.window=12", "learning.harvest=2",
+    "ppo.minibatch=64", "ppo.critic_warmup_updates=0", "learning.stage0_steps=150", "learning.stage2_steps=4",
+    "learning.max_episodes=12", "learning.episodes_per_update=6", "learning.window=12", "learning.harvest=2", "learning.rounds=1",
 ]  # fmt: skip
 PATIENCE_S = 200.0
 

@@ -18,7 +18,7 @@ from irevla_ros.sim.suite import load_suite
 SETTINGS = [
     "workers=1", "environments=4", "demos=2", "evaluation=4", "videos=0", "supervised.batch=16", "ppo.minibatch=64",
     "learning.stage0_steps=6", "learning.stage2_steps=4", "learning.max_episodes=8", "learning.episodes_per_update=4",
-    "learning.window=8", "learning.harvest=2", "ppo.critic_warmup_updates=0",
+    "learning.window=8", "learning.harvest=2", "learning.rounds=1", "ppo.critic_warmup_updates=0",
 ]  # fmt: skip
 STAGES = [f"{number}-{task.name}" for number, task in enumerate(load_suite("demo").rl, start=1)]
 

@@ -22,7 +22,6 @@ COLOURS: dict[str, tuple[float, float, float, float]] = {
 SHAPES = ("cube", "cylinder", "ball", "block")
 CONTAINERS = ("tray", "bin")
 FIXTURE_COLOUR = (0.80, 0.80, 0.82, 1.0)
-HANDLE_COLOUR = (0.25, 0.25, 0.28, 1.0)
 BUTTON_TRAVEL = 0.014  # m
 BUTTON_HEIGHT = 0.034  # m, top of a cap that nobody presses
 DRAWER_TRAVEL = 0.16  # m

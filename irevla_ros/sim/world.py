@@ -106,7 +106,6 @@ class World:
         self._projections: dict[str, Sequence[float]] = {}
         self._table_seen = self._draw(FRONT, 8)[0][-1, -1]  # flat and without shadows: one colour everywhere
         self._scenery_drawn = True
-        self.target = np.zeros(3)
         self.gripper = 1.0
 
     def close(self) -> None:
