@@ -56,6 +56,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(BENCH_INSTALLED)
+	[ -d runs/sft-seed1/checkpoints/sft ] || $(BIN)/irevla sft --seed 1
 	set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
 clean:

@@ -305,7 +305,7 @@ def verdicts(practices: Sequence[Practice], rate: float) -> list[str]:
     difference = paired_difference(both[0], both[1])
     winner = OURS if difference.low > 0 else SAME if difference.high < 0 else "no clear winner"
     lines.append(f"Final success: {winner}; ours minus SB3 {difference.mean:+.2f} [{difference.low:+.2f}, "
-                 f"{difference.high:+.2f}], paired by start state, n={difference.episodes}.")  # fmt: skip
+                 f"{difference.high:+.2f}], paired by start state, n={difference.episodes} over the seeds.")  # fmt: skip
     return lines
 
 

@@ -49,8 +49,8 @@ def practise(pool: WorkerPool, checkpoint: Path, task: str, episodes: int, confi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="a run that has finished stage 0")
-    parser.add_argument("--task", required=True)
+    parser.add_argument("--run", type=Path, default=Path("runs/sft-seed1"), help="a run with a finished stage 0 (%(default)s)")
+    parser.add_argument("--task", default="push-blue-cube-left", help="%(default)s")
     parser.add_argument("--episodes", type=int, default=640)
     parser.add_argument("--try", action="append", dest="settings", metavar="OVERRIDES", default=[])
     arguments = parser.parse_args()
