@@ -30,7 +30,8 @@ unseen: [{family: press, colour: purple}]
 SETTINGS = [
     "scene.suite=suite.yaml", "workers=1", "environments=4", "demos=12", "evaluation=1", "videos=0", "supervised.batch=16",
     "ppo.minibatch=64", "ppo.critic_warmup_updates=0", "learning.stage0_steps=150", "learning.stage2_steps=4",
-    "learning.max_episodes=12", "learning.episodes_per_update=6", "learning.window=12", "learning.harvest=2", "learning.rounds=1",
+    "learning.max_episodes=12", "learning.episodes_per_update=6", "learning.window=12", "learning.harvest=2",
+    "learning.rounds=1",
 ]  # fmt: skip
 PATIENCE_S = 200.0
 
@@ -89,7 +90,14 @@ def some(folder: Path, pattern: str) -> Callable[[], bool]:
 
 
 def logged(folder: Path, words: str) -> Callable[[], bool]:
-    return lambda: (folder / "metrics.csv").is_file() and words in (folder / "metrics.csv").read_text()
+    """Does metrics.csv say so once more than now?"""
+
+    def count() -> int:
+        path = folder / "metrics.csv"
+        return path.read_text().count(words) if path.is_file() else 0
+
+    before = count()
+    return lambda: count() > before
 
 
 @pytest.mark.timeout(900)  # five lives of the command; a minute when the machine is idle
