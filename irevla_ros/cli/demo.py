@@ -1,4 +1,4 @@
-"""The whole loop on two new tasks, in about ten minutes on two CPU cores.
+"""The whole loop on two new tasks, in about eleven minutes on two CPU cores.
 
 Demonstrations by scripted experts, stage 0, evaluation, stages 1 and 2 on two tasks that were never demonstrated,
 evaluation, a table and a report with plots and videos. Stopped or killed, the same command goes on.
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     config = configuration(args, method="irevla")
     names = (f"demo-{n}" if n > 1 else "demo" for n in itertools.count(1))
     folder = run_folder(args.name or next(name for name in names if not is_finished(RUNS / name)))
-    print(f"{folder}: this takes about ten minutes on two cores; watch {folder}/report.html and {folder}/videos as it goes")
+    print(f"{folder}: this takes about eleven minutes on two cores; watch {folder}/report.html and {folder}/videos as it goes")
     with WorkerPool(config.workers) as pool:
         report = train_one(folder, config, pool, None)
     print(results_table(folder))
