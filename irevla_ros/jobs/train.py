@@ -110,6 +110,7 @@ class Trainer:
             write_bytes(self.folder / "state.json", self.machine.state.to_json().encode())
         self._videos(command.checkpoint)
         self._summarise(complete=True)
+        self.console.say("writing the report")
         report = write_report(self.folder)
         self.console.say(f"report: {report}")
         return report
@@ -256,6 +257,7 @@ class Trainer:
         rates = ", ".join(f"{category} {evaluation.rate(category)}" for category in ("expert", "rl", "unseen"))
         self.console.say(f"{label}: {rates}")
         self._summarise(complete=False)
+        self.console.say("writing the report so far")
         self.console.say(f"report so far: {write_report(self.folder)}")
         return EvaluationDone(command.label)
 
