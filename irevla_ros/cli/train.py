@@ -27,7 +27,7 @@ from irevla_ros.learn.plan import METHODS, plan
 EPILOG = """examples:
   irevla train --name first                                   iRe-VLA with PPO on the demo suite
   irevla train --method irevla-sacfd --sft runs/first         SACfD from the same stage 0
-  irevla train --config study --method sft,irevla,ppo-replay --seeds 1,2,3 --name study
+  irevla train --method sft,irevla,ppo-replay --seeds 1,2,3 --name study
   irevla train --resume runs/first                            go on after Ctrl-C or a kill
 """
 
