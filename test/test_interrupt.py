@@ -40,7 +40,13 @@ def start(arguments: list[str], where: Path) -> subprocess.Popen[str]:
     """`irevla` with its workers in a process group of their own, as a shell starts a command."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-m", "irevla_ros", *arguments], cwd=where, env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                            preexec_fn=_listen_to_ctrl_c)  # fmt: skip
+
+
+def _listen_to_ctrl_c() -> None:
+    """A shell without job control starts its background jobs, such as a CI run, with SIGINT ignored, and we inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
