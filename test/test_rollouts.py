@@ -145,5 +145,5 @@ def test_newer_weights_replace_those_of_the_checkpoint_only_while_they_are_given
 def test_fewer_requests_than_workers_and_an_unknown_task(pool):
     assert len(run_episodes(pool, SCENE, requests(1, Mode.DEMO, expert=True))) == 1
     assert run_episodes(pool, SCENE, []) == []
-    with WorkerPool(1) as single, pytest.raises(ConfigError, match="^task of suite 'demo' 'press-rde': .*'press-red'"):
+    with WorkerPool(1) as single, pytest.raises(ConfigError, match="^task 'press-rde' of suite 'demo': .*'press-red'"):
         run_episodes(single, SCENE, [EpisodeRequest("e", "press-rde", 0, Mode.DEMO, expert=True)])

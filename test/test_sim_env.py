@@ -229,12 +229,12 @@ def test_errors_of_construction_and_order():
         new_env(cameras=("fornt",))
     with pytest.raises(ConfigError, match="^image_size 4, cameras .*: at least 8 pixels and one camera; raise"):
         new_env(image_size=4)
-    with pytest.raises(ConfigError, match="^task of suite 'families' 'press-rad': no such .*; did you mean 'press-red'"):
+    with pytest.raises(ConfigError, match="^task 'press-rad' of suite 'families': no such task; did you mean 'press-red'"):
         new_env(task="press-rad")
     env = new_env()
     with pytest.raises(ConfigError, match="^step before reset: an episode starts with reset; call reset first$"):
         env.step(STILL)
-    with pytest.raises(ConfigError, match="task of suite 'families' 'juggle': no such task"):
+    with pytest.raises(ConfigError, match="task 'juggle' of suite 'families': no such task"):
         env.reset(options={"task": "juggle"})
     env.close()
     env.close()  # twice does no harm

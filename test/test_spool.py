@@ -535,7 +535,7 @@ def fill(disk: Path) -> Path:
 
 
 FULL = (
-    r"No space left on device \(0\.0 MB free\): an episode is written whole or not at all; free space there and repeat"
+    r"No space left on device \(0\.0 MB free\): a file is written whole or not at all; free space there and repeat"
 )
 
 

@@ -39,12 +39,15 @@ class SimulationError(IrevlaError):
     """The simulated world cannot do what was asked."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that is not in a registry, with the nearest names as the remedy."""
+def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> ConfigError:
+    """The error for a name that is not in a registry, with the nearest names as the remedy.
+
+    ``where`` says which registry, such as "of suite 'demo'".
+    """
     options = sorted(known)
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     remedy = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of: {', '.join(options)}"
-    return ConfigError(f"{kind} {name!r}", f"no such {kind}", remedy)
+    return ConfigError(f"{kind} {name!r}{where and ' ' + where}", f"no such {kind}", remedy)
 
 
 class Interrupted(Exception):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-import numpy as np
-
 from irevla_ros.core.types import BoolArray
 
 Z95 = 1.959964  # two-sided 95 % quantile of the standard normal
@@ -41,7 +39,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean difference of two success indicators on the same start states, with its 95 % normal interval."""
+    """Mean difference of two success indicators on the same start states, with its 95 % interval."""
 
     mean: float
     low: float
@@ -50,9 +48,26 @@ class PairedDifference:
 
 
 def paired_difference(after: BoolArray, before: BoolArray) -> PairedDifference:
-    """Success after minus before, paired by start state: bool [n] each; interval from the paired variance."""
-    difference = after.astype(np.float64) - before.astype(np.float64)
-    n = len(difference)
-    mean = float(difference.mean())
-    half = Z95 * float(difference.std(ddof=1)) / sqrt(n) if n > 1 else 1.0
-    return PairedDifference(mean, max(-1.0, mean - half), min(1.0, mean + half), n)
+    """Success after minus before, paired by start state: bool [n] each, n >= 1.
+
+    Newcombe's hybrid score interval for paired proportions (1998, Statistics in Medicine 17:2635, method 10): from the two
+    Wilson intervals and the correlation of the pairs. Unlike the normal interval it keeps a width when all pairs agree.
+    """
+    n = len(after)
+    both, neither = int((after & before).sum()), int((~after & ~before).sum())
+    gained, lost = int((after & ~before).sum()), int((~after & before).sum())
+    later, earlier = Rate(both + gained, n), Rate(both + lost, n)
+    margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
+    agreement = float(both * neither - gained * lost)
+    if agreement > 0:
+        agreement = max(agreement - n / 2, 0.0)  # his correction for continuity
+    correlation = agreement / sqrt(margins) if margins else 0.0
+    mean = later.mean - earlier.mean
+
+    def half(one: float, other: float) -> float:
+        return sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))
+
+    (later_low, later_high), (earlier_low, earlier_high) = later.interval, earlier.interval
+    below = half(later.mean - later_low, earlier_high - earlier.mean)
+    above = half(later_high - later.mean, earlier.mean - earlier_low)
+    return PairedDifference(mean, max(-1.0, mean - below), min(1.0, mean + above), n)

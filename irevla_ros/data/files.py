@@ -39,7 +39,7 @@ def write_error(path: Path, error: OSError) -> DataError:
         except OSError:
             free = "free space unknown"
         return DataError(f"{path}: {os.strerror(error.errno or 0)} ({free})",
-                         "an episode is written whole or not at all",
+                         "a file is written whole or not at all",
                          "free space there and repeat the call; what was recorded before is kept")  # fmt: skip
     return DataError(f"{path}: {error.strerror or error}", "the spool must be readable and writable",
                      "check the disk, the mount and the permissions, then repeat the call")  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from irevla_ros import __version__
 from irevla_ros.core.config import to_dict
 from irevla_ros.core.types import ByteArray, FloatArray, IntArray
+from irevla_ros.data.files import disk_errors
 from irevla_ros.jobs.progress import Progress
 from irevla_ros.jobs.training import TrainingProgress, train
 from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
@@ -170,10 +171,11 @@ def _render_part(context: WorkerContext, send: Send, folder: str, count: int, se
             rows.append((index, caption.question, place.astype(np.float32), colour, state))
         if index % 50 == 49 or index == count - 1:
             send(index % 50 + 1)
-    np.save(Path(folder) / f"images{context.rank}.npy", images)
-    np.save(Path(folder) / f"tip{context.rank}.npy", tips)
     columns = {name: np.array(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
-    np.savez(Path(folder) / f"captions{context.rank}.npz", **columns)
+    with disk_errors(Path(folder) / f"images{context.rank}.npy"):
+        np.save(Path(folder) / f"images{context.rank}.npy", images)
+        np.save(Path(folder) / f"tip{context.rank}.npy", tips)
+        np.savez(Path(folder) / f"captions{context.rank}.npz", **columns)
 
 
 def _evaluate(config: PretrainConfig, folder: Path, out: Path) -> dict[str, float]:

@@ -167,7 +167,7 @@ def _results(run: Run) -> str:
         rows = [[f"{escape(display_name(one.after))} − {escape(display_name(one.before))}",
                  CATEGORY_NAMES.get(one.category, escape(one.category)), page.difference_cell(one.difference)]
                 for one in summary.paired]  # fmt: skip
-        method = f"{note} Difference of success rates, paired by start state, 95 % normal interval."
+        method = f"{note} Difference of success rates, paired by start state, 95 % Newcombe interval."
         parts += ["<h3>Differences on the same start states</h3>",
                   page.table(["comparison", "tasks", "difference"], rows, method)]  # fmt: skip
     if summary.others:

@@ -63,13 +63,17 @@ class Stage1:
             self.replay = DemoReplay(ReplayBuffer(REPLAY), ReplayBuffer(REPLAY))
 
     def remember(self, episodes: Sequence[Episode]) -> None:
-        """Take collected episodes into the replay of SACfD: successes of the zero-shot policy, or online ones."""
+        """Take collected episodes into the replay of SACfD.
+
+        Successes of the zero-shot policy are its demonstrations; its failures are experience like any other.
+        """
         if isinstance(self.learner, SACfD):
             for episode in episodes:
-                if episode.meta.mode is Mode.TRAIN:
-                    self.replay.online.add(episode)
-                elif episode.success:
+                zero_shot = episode.meta.mode is Mode.DEMO
+                if episode.success and (zero_shot or self.config.sacfd.keep_successes):
                     self.replay.demo.add(episode)
+                if not (episode.success and zero_shot):
+                    self.replay.online.add(episode)
 
     def update(self, episodes: Sequence[Episode], version: int) -> dict[str, float]:
         """Learn; the head becomes ``version``. PPO learns from ``episodes``, SACfD from its replay."""

@@ -149,10 +149,10 @@ def _seed_rows(results: Sequence[Result]) -> Iterable[Row]:
 
 
 def _milestone_rows(results: Sequence[Result]) -> Iterable[Row]:
-    yield "method", "seed", "task", "threshold", "episodes", "arm_s", "wall_s"
+    yield "method", "seed", "task", "threshold", "episodes", "arm_s"
     for one in _trained(results):
         for mark in one.summary.milestones:
-            figures = (mark.episodes, mark.arm_s, mark.wall_s)
+            figures = (mark.episodes, mark.arm_s)  # no seconds: the runs of a study do not share one load of the machine
             yield (one.method, one.seed, mark.tag.removeprefix(STAGE1), mark.threshold,
                    *("" if figure is None else round(figure, 1) for figure in figures))  # fmt: skip
 
@@ -191,7 +191,7 @@ def _markdown(results: Sequence[Result], pooled: dict[str, dict[str, Pooled]]) -
     if compared:
         lines += [
             "## Difference to SFT", "",
-            f"**{note}** Paired by seed and start state; 95 % normal interval over all pairs.", "",
+            f"**{note}** Paired by seed and start state; 95 % Newcombe interval over all pairs.", "",
             *_md_table(["method", *names], (
                 [display_name(method), *(_difference_text(compared.get((method, category))) for category in CATEGORIES)]
                 for method in pooled if method != BASELINE)), "",
@@ -201,7 +201,7 @@ def _markdown(results: Sequence[Result], pooled: dict[str, dict[str, Pooled]]) -
             "## Cost of learning", "",
             f"**{note}** Median over tasks and seeds of what stage 1 needed until its last {WINDOW} training episodes "
             "reached a success rate, over those that did; arm time is simulated: control steps over their rate.", "",
-            *_md_table(["method", "success", "reached by", "episodes", "arm time", "wall time"], milestones), "",
+            *_md_table(["method", "success", "reached by", "episodes", "arm time"], milestones), "",
         ]  # fmt: skip
     lines += [
         "## The paper", "", PAPER_SETUP, "",
@@ -237,11 +237,10 @@ def _milestone_lines(results: Sequence[Result]) -> list[list[str]]:
         for threshold in sorted({mark.threshold for mark in marks}):
             at = [mark for mark in marks if mark.threshold == threshold]
             reached = [mark for mark in at if mark.episodes is not None]
-            medians = [_median([mark.episodes for mark in reached]), _median([mark.arm_s for mark in reached]),
-                       _median([mark.wall_s for mark in reached])]  # fmt: skip
-            texts = ["" if medians[0] is None else f"{medians[0]:.0f}",
-                     *("" if seconds is None else f"{seconds / 60:.1f} min" for seconds in medians[1:])]  # fmt: skip
-            lines.append([display_name(method), f"{threshold:.2f}", f"{len(reached)} of {len(at)}", *texts])
+            episodes, arm_s = (_median([getattr(mark, name) for mark in reached]) for name in ("episodes", "arm_s"))
+            lines.append([display_name(method), f"{threshold:.2f}", f"{len(reached)} of {len(at)}",
+                          "" if episodes is None else f"{episodes:.0f}",
+                          "" if arm_s is None else f"{arm_s / 60:.1f} min"])  # fmt: skip
     return lines
 
 

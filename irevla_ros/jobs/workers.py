@@ -8,6 +8,7 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -43,6 +44,9 @@ class WorkerPool:
         os.environ["OMP_NUM_THREADS"] = "1"
         self._connections: list[Connection] = []
         self._processes = []
+        # Inherited too: Ctrl-C while a worker still imports its modules would end it with a traceback of its own.
+        resource_tracker.ensure_running()  # when started later, it would let the signal through again
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             for rank in range(size):
                 ours, theirs = context.Pipe()
@@ -52,6 +56,7 @@ class WorkerPool:
                 self._connections.append(ours)
                 self._processes.append(process)
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             if before is None:
                 del os.environ["OMP_NUM_THREADS"]
             else:
@@ -98,11 +103,18 @@ class WorkerPool:
                 else:
                     failure = content
                     if len(waiting):  # the others may wait for this one for ever
+                        if (dead := self._dead(list(waiting.values()))) is not None:
+                            raise self._died(dead)  # of which the failure is only the echo
                         self.close()
                         raise failure
         if failure is not None:
             raise failure
         return results
+
+    def _dead(self, ranks: Sequence[int]) -> int | None:
+        """One of ``ranks`` whose process has ended; a lost peer is often noticed before the system reports its end."""
+        gone = wait([self._processes[rank].sentinel for rank in ranks], timeout=0.5)
+        return next((rank for rank in ranks if self._processes[rank].sentinel in gone), None)
 
     def _died(self, rank: int) -> WorkerError:
         self.close()

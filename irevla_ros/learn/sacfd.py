@@ -30,20 +30,22 @@ class SACfDConfig:
     warm-up. actor_every: critic updates per actor update. bc_coef weighs the MSE on demonstrations (q_filter: only
     where the critics prefer the demonstrated action). learn_std: the standard deviation, one per action dimension, is
     learned under a temperature that keeps it from falling much below ``target_std``; otherwise it stays as given.
+    keep_successes: online successes join the demonstrations, so that cloning imitates what practice has found.
     value_range bounds bootstrapped targets: with reward 1 at success only, values lie in [0, 1].
     """
 
     gamma: float = 0.95
     batch: int = 128
-    actor_lr: float = 2e-4
+    actor_lr: float = 5e-5
     critic_lr: float = 1e-3
     temperature_lr: float = 1e-2
     tau: float = 0.01
-    critic_warmup: int = 200
-    update_to_data: float = 1.0
+    critic_warmup: int = 1000
+    update_to_data: float = 0.5
     actor_every: int = 2
-    bc_coef: float = 0.1
+    bc_coef: float = 1.0
     q_filter: bool = False
+    keep_successes: bool = True
     learn_std: bool = True
     target_std: float = 0.2
     initial_temperature: float = 0.01

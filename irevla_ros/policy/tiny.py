@@ -113,12 +113,13 @@ class TinyBackbone(Backbone):
         """Load the packaged weights; ``CheckpointError`` when missing or of another layout or configuration."""
         if not WEIGHTS.exists():
             raise CheckpointError(f"pretrained weights {WEIGHTS.name} of backbone {self.name!r}",
-                                  "the package does not hold them", "run `irevla pretrain`")  # fmt: skip
+                                  "the package does not hold them", "make them: irevla pretrain")  # fmt: skip
         file = read_tensors(WEIGHTS)
         layout = file.metadata.get("backbone", "")
         if layout != self.name:
             raise CheckpointError(f"pretrained weights {WEIGHTS.name} of backbone {layout!r}",
-                                  f"backbone {self.name!r} needs its own", "run `irevla pretrain`")  # fmt: skip
+                                  f"backbone {self.name!r} needs its own",
+                                  f"make them: irevla pretrain backbone={self.name}")  # fmt: skip
         load_into(self, file, WEIGHTS, allow_missing=("camera_embedding",))
 
     def save_pretrained(self, path: Path = WEIGHTS, **provenance: str) -> None:

@@ -50,7 +50,7 @@ class Suite:
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise unknown_name(f"task of suite {self.name!r}", name, [task.name for task in self.tasks])
+        raise unknown_name("task", name, [task.name for task in self.tasks], f"of suite {self.name!r}")
 
     def category(self, name: str) -> str:
         """"expert", "rl" or "unseen"."""
@@ -90,7 +90,7 @@ def parse_suite(name: str, content: Any, where: str) -> Suite:
         raise ConfigError(where, "a suite is a mapping of categories to lists of tasks", "see config/suites/demo.yaml")
     for key in content:
         if key not in CATEGORIES:
-            raise unknown_name(f"category in {where}", str(key), CATEGORIES)
+            raise unknown_name("category", str(key), CATEGORIES, f"in {where}")
     known = [field.name for field in fields(TaskSpec)]
     categories: dict[str, tuple[TaskSpec, ...]] = {}
     for category in CATEGORIES:
@@ -105,7 +105,7 @@ def parse_suite(name: str, content: Any, where: str) -> Suite:
                                   f"give its {', '.join(known)}")  # fmt: skip
             for key, value in entry.items():
                 if key not in known:
-                    raise unknown_name(f"key in {where} under {category}", str(key), known)
+                    raise unknown_name("key", str(key), known, f"in {where} under {category}")
                 if not isinstance(value, str):
                     raise ConfigError(f"{where}: {category}: {key}: {value!r}", "must be text", "quote it")
             if "family" not in entry:
