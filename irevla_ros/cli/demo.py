@@ -12,7 +12,7 @@ import itertools
 from irevla_ros.cli.common import RUNS, add_configuration, configuration, run_folder
 from irevla_ros.cli.train import train_one
 from irevla_ros.jobs.report import results_table
-from irevla_ros.jobs.train import is_finished
+from irevla_ros.jobs.run_folder import is_finished
 from irevla_ros.jobs.workers import WorkerPool
 
 

@@ -20,7 +20,8 @@ from irevla_ros.core.config import load_config
 from irevla_ros.core.errors import ConfigError, DataError, Interrupted
 from irevla_ros.data.files import FULL
 from irevla_ros.jobs.config import RunConfig
-from irevla_ros.jobs.train import Trainer, is_finished, resume_command
+from irevla_ros.jobs.run_folder import is_finished, resume_command
+from irevla_ros.jobs.train import Trainer
 from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.learn.plan import METHODS, plan
 

@@ -7,18 +7,14 @@ atomically under the name that the command gives, and the machine's state is sav
 from __future__ import annotations
 
 import platform
-import shlex
 from collections.abc import Sequence
 from functools import singledispatchmethod
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 
 from irevla_ros import __version__
-from irevla_ros.core.config import dump_yaml, to_dict
-from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.core.config import to_dict
 from irevla_ros.core.types import Episode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
@@ -31,6 +27,7 @@ from irevla_ros.jobs.metrics import MetricsLogger
 from irevla_ros.jobs.progress import Console, Progress
 from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapshot, run_episodes
+from irevla_ros.jobs.run_folder import begin_or_compare, check_start, resume_command
 from irevla_ros.jobs.stage1 import Stage1
 from irevla_ros.jobs.summary import Evaluation, StageSpan, read_evaluations, summarise
 from irevla_ros.jobs.supervise import SupervisedTraining, initial_vla, write_arrays
@@ -65,17 +62,6 @@ from irevla_ros.sim.suite import load_suite
 PRACTICE_SEED = 100_000  # start states of practice, far from those of evaluation
 
 
-def resume_command(folder: Path) -> str:
-    """What to type to go on with the run in ``folder``."""
-    name = str(folder) if len(folder.parts) > 1 else f"./{folder}"  # a bare name would be looked for under runs/
-    return f"irevla train --resume {shlex.quote(name)}"
-
-
-def is_finished(folder: Path) -> bool:
-    """Has the run in ``folder`` come to its end?"""
-    return (folder / "summary.json").is_file() and bool(read_json(folder / "summary.json").get("complete"))
-
-
 class Trainer:
     """One run in its folder. ``sft_run`` is a finished run of the same suite whose data and stage 0 are reused."""
 
@@ -85,8 +71,8 @@ class Trainer:
         self.folder, self.config, self.pool, self.sft_run = folder, config, pool, sft_run
         self.suite = load_suite(config.scene.suite)
         if sft_run is not None:
-            self._check_sft_run(sft_run)
-        self._check_configuration()
+            check_start(sft_run, config)
+        begin_or_compare(folder, config, sft_run)
         self.console = Console(folder / "log.txt", quiet=quiet)
         self.metrics = MetricsLogger(folder)
         self.expert = Spool((sft_run or folder) / "expert")
@@ -127,42 +113,6 @@ class Trainer:
             return IRevla(State.from_json(path.read_text()))
         sft = "" if self.sft_run is None else str((self.sft_run / "checkpoints" / "sft").resolve())
         return IRevla(State(self.config.plan(tuple(task.name for task in self.suite.rl), sft)))
-
-    def _check_sft_run(self, run: Path) -> None:
-        """Its stage 0 is done, on the same scene, with enough demonstrations."""
-        if not (run / "checkpoints" / "sft").is_dir():
-            known = (run / "config.yaml").is_file()
-            remedy = f"finish it first: {resume_command(run)}" if known else "give the folder of a run, such as runs/demo"
-            raise CheckpointError(f"--sft {run}", "a run to start from has finished stage 0", remedy)
-        theirs, ours = _read_yaml(run / "config.yaml"), to_dict(self.config)
-        for name in ("scene", "backbone"):
-            if theirs.get(name) != ours[name]:
-                raise ConfigError(f"{name} = {ours[name]}", f"--sft {run} has {theirs.get(name)}",
-                                  "train both with the same, or leave out --sft")  # fmt: skip
-        if theirs.get("demos", 0) < self.config.demos:
-            raise ConfigError(f"demos = {self.config.demos}", f"--sft {run} has {theirs.get('demos', 0)} of each task",
-                              f"add demos={theirs.get('demos', 0)}, or leave out --sft")  # fmt: skip
-
-    def _check_configuration(self) -> None:
-        """Write down what the run is, or compare with what it was when it began."""
-        path, link = self.folder / "config.yaml", self.folder / "sft_run.txt"
-        start = str(self.sft_run.resolve()) if self.sft_run is not None else ""
-        text = dump_yaml(self.config)
-        if not path.is_file():
-            if start:
-                write_bytes(link, start.encode())
-            write_bytes(path, text.encode())
-            return
-        if path.read_text() != text:
-            changed = _differences(_read_yaml(path), to_dict(self.config))
-            raise ConfigError(f"{path}: {', '.join(changed[:3]) or 'written by another version'}",
-                              "a run keeps the configuration that it began with",
-                              "choose another --name, or resume without other settings")  # fmt: skip
-        began = link.read_text() if link.is_file() else ""
-        if began != start:
-            raise ConfigError(f"--sft {start or 'left out'}", f"{self.folder} began "
-                              + (f"with --sft {began}" if began else "with its own stage 0"),
-                              f"choose another --name, or go on: {resume_command(self.folder)}")  # fmt: skip
 
     def _continue_stage1(self) -> None:
         """Rebuild the learner and its buffers when the run was cut off between StartTask and EndTask."""
@@ -450,22 +400,3 @@ class Trainer:
                 path = self.folder / "videos" / f"{request.task.replace('@', '-at-')}-{request.seed}.webp"
                 write_video(path, clips, request.task, self.suite.category(request.task), request.seed)
                 progress.update()
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """A configuration as it was written, whichever version wrote it. ``ConfigError`` when it cannot be read."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        content = None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}", "a run's folder holds its configuration", "give the folder of another run")
-    return content
-
-
-def _differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """``key = before, not now`` for each dotted key whose value has changed."""
-    if not isinstance(before, dict) or not isinstance(now, dict):
-        return [f"{where} = {before}, not {now}"] if before != now else []
-    return [line for key in {**before, **now}
-            for line in _differences(before.get(key), now.get(key), f"{where}.{key}" if where else key)]  # fmt: skip

@@ -1,0 +1,63 @@
+"""A run keeps the configuration and the tasks that it began with, and says so when they have changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.jobs.config import RunConfig
+from irevla_ros.jobs.rollouts import SceneConfig
+from irevla_ros.jobs.run_folder import begin_or_compare, check_start
+from irevla_ros.sim.suite import load_suite
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A copy of the demo suite that a test may edit."""
+    path = tmp_path / "mine.yaml"
+    path.write_text((files("irevla_ros") / "config" / "suites" / "demo.yaml").read_text())
+    return path
+
+
+def change_first_task(suite: Path) -> None:
+    tasks = yaml.safe_load(suite.read_text())
+    tasks["expert"][0]["region"] = "near"
+    suite.write_text(yaml.safe_dump(tasks))
+    load_suite.cache_clear()  # a new process would read it again
+
+
+def test_a_run_is_not_resumed_on_other_tasks(tmp_path: Path, suite: Path) -> None:
+    config, run = RunConfig(scene=SceneConfig(str(suite))), tmp_path / "run"
+    begin_or_compare(run, config, None)
+    begin_or_compare(run, config, None)  # nothing has changed
+    change_first_task(suite)
+    with pytest.raises(ConfigError, match="is not what .*suite.yaml says: a run keeps the tasks that it began with; "):
+        begin_or_compare(run, config, None)
+
+
+def test_a_run_is_not_started_from_one_on_other_tasks(tmp_path: Path, suite: Path) -> None:
+    config, run = RunConfig(scene=SceneConfig(str(suite))), tmp_path / "run"
+    begin_or_compare(run, config, None)
+    with pytest.raises(CheckpointError, match="a run to start from has finished stage 0; finish it first: irevla train"):
+        check_start(run, config)
+    (run / "checkpoints" / "sft").mkdir(parents=True)
+    check_start(run, config)
+    with pytest.raises(ConfigError, match="^demos = 61: --sft .* has 60 of each task; add demos=60"):
+        check_start(run, replace(config, demos=61))
+    change_first_task(suite)
+    with pytest.raises(ConfigError, match="began with other tasks .*; put the suite back as it was"):
+        check_start(run, config)
+
+
+def test_a_change_is_named(tmp_path: Path) -> None:
+    config = RunConfig()
+    begin_or_compare(tmp_path, config, None)
+    with pytest.raises(ConfigError, match="config.yaml: std = 0.3, not 0.2: a run keeps the configuration"):
+        begin_or_compare(tmp_path, replace(config, std=0.2), None)
+    with pytest.raises(ConfigError, match="^--sft .*other: .* began with its own stage 0; choose another --name"):
+        begin_or_compare(tmp_path, config, tmp_path / "other")
