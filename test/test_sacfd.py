@@ -124,7 +124,8 @@ def test_sacfd_solves_the_reach_in_fewer_episodes_than_ppo() -> None:
     actor, generator = weak_actor(seed=0), torch.Generator().manual_seed(1)
     critics = TwinQ(LATENT_SHAPE[1], PROPRIO, ACTION, config=SMALL)
     init_critics_from(critics, actor.head)
-    config = SACfDConfig(gamma=0.9, batch=128, actor_lr=3e-4, critic_lr=2e-3, tau=0.02, critic_warmup=100)
+    config = SACfDConfig(gamma=0.9, batch=128, actor_lr=3e-4, critic_lr=2e-3, tau=0.02, critic_warmup=100, update_to_data=1.0,
+                         bc_coef=0.1)  # fmt: skip
     sacfd = SACfD(actor, critics, config, generator)
     before = success_rate(actor, generator)
     replay = DemoReplay(ReplayBuffer(2000), ReplayBuffer(4000))
