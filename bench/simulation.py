@@ -38,7 +38,7 @@ from irevla_ros.sim.objects import COLOURS, CONTAINERS, SHAPES
 from irevla_ros.sim.suite import load_suite, parse_suite
 from irevla_ros.sim.tasks import DIRECTIONS, FAMILIES
 from irevla_ros.sim.vector import PandaVectorEnv
-from irevla_ros.sim.world import PHYSICS_HZ, SUBSTEPS
+from irevla_ros.sim.world import PHYSICS_HZ, SUBSTEPS, World
 
 RESULTS = Path(__file__).parent / "results"
 PIXELS = 64
@@ -177,7 +177,7 @@ def panda_gym_environment() -> Any:
 
 
 def stock_mesh_environment() -> PandaEnv:
-    """Ours with the arm drawn from its original visual meshes, as panda-gym draws it."""
+    """Ours with the arm drawn from its original visual meshes, which panda-gym draws too."""
 
     def load(client: Any) -> int:
         import pybullet_data
@@ -187,15 +187,30 @@ def stock_mesh_environment() -> PandaEnv:
         return body
 
     with patch.object(panda_module, "load_model", load):
-        return PandaEnv(parse_suite("bench", every_task(), "bench"), COMPARED_TASK, image_size=PIXELS)
+        return our_environment()
+
+
+def drawn_whole(env: PandaEnv) -> PandaEnv:
+    """Draws base, table and shadows anew in every frame, as panda-gym does and ours otherwise spares itself."""
+    world = env.world
+    camera_image = world.p.getCameraImage
+    world.p.getCameraImage = lambda *sizes, **settings: camera_image(*sizes, **{**settings, "shadow": 1})
+    setattr(world, "_draw_scenery", lambda drawn: World._draw_scenery(world, True))  # noqa: B010 (mypy: a method)
+    return env
+
+
+def our_environment() -> PandaEnv:
+    return PandaEnv(parse_suite("bench", every_task(), "bench"), COMPARED_TASK, image_size=PIXELS)
 
 
 def compare_panda_gym(rounds: int, steps: int) -> dict[str, Any]:
-    """The three simulators take turns; ratios are medians over the rounds."""
+    """The simulators take turns; ratios are medians over the rounds."""
     contenders = {
         "panda-gym": panda_gym_environment(),
+        "ours, stock meshes, everything drawn": drawn_whole(stock_mesh_environment()),
+        "ours, everything drawn": drawn_whole(our_environment()),
         "ours, stock meshes": stock_mesh_environment(),
-        "ours": PandaEnv(parse_suite("bench", every_task(), "bench"), COMPARED_TASK, image_size=PIXELS),
+        "ours": our_environment(),
     }
     speeds: dict[str, list[Speed]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):

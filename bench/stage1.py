@@ -35,6 +35,9 @@ from irevla_ros.learn.irevla import (
     UpdateHead,
 )
 
+# Start states of neither practice nor evaluation: what is tuned here must not be tuned to those of the results.
+TUNING_SEED = EVALUATION_SEED + PRACTICE_SEED // 2
+
 
 def practise(pool: WorkerPool, checkpoint: Path, task: str, episodes: int, config: RunConfig) -> None:
     """Run stage 1 of the configured method on ``task``, as Algorithm 1 does, and print one row of the table."""
@@ -67,7 +70,7 @@ def practise(pool: WorkerPool, checkpoint: Path, task: str, episodes: int, confi
         machine.handle(EpisodesCollected(task, successes))
     wall = time.monotonic() - started
     requests = [
-        EpisodeRequest(f"eval-{index}", task, EVALUATION_SEED + index, Mode.EVAL, deterministic=True, keep=False)
+        EpisodeRequest(f"eval-{index}", task, TUNING_SEED + index, Mode.EVAL, deterministic=True, keep=False)
         for index in range(150)
     ]
     results = run_episodes(pool, config.scene, requests, stage1.snapshot(), batch=config.environments)

@@ -214,6 +214,10 @@ def damage(folder: Path, kind: str) -> None:
             "backbone name": {"backbone": {"name": "tiny-lava"}},
             "other sizes": {"head": {"seeds": 3, "attention_heads": 2, "hidden": 32}},
             "type": {"horizon": "three"},
+            "no sums": {"sha256": []},
+            "number": {"fingerprint": 3},
+            "negative": {"horizon": -1},
+            "heads": {"head": {"seeds": 2, "attention_heads": 3, "hidden": 32}},
         }
         config |= change.get(kind, {})
         if kind == "missing key":
@@ -234,7 +238,11 @@ def damage(folder: Path, kind: str) -> None:
         ("fingerprint", "000000000000 was recorded: code or vocabulary has changed since"),
         ("backbone name", "does not describe a policy .*did you mean 'tiny-llava'"),
         ("other sizes", "head.safetensors tensor '.*' is torch.float32 .* is required"),
-        ("type", "config.json: does not describe a policy"),
+        ("type", r"config.json horizon = 'three': it is a int; restore the checkpoint from a copy"),
+        ("no sums", r"config.json sha256 = \[\]: it is a dict; restore"),
+        ("number", "config.json fingerprint = 3: it is a str; restore"),
+        ("negative", "config.json: does not describe a policy"),
+        ("heads", r"config.json: does not describe a policy \(latents of width .* with 3 attention heads"),
     ],
 )
 def test_damage_is_named_in_one_line(tmp_path: Path, kind: str, text: str) -> None:

@@ -142,8 +142,13 @@ def test_sacfd_first_fills_the_demo_buffer_with_zero_shot_successes() -> None:
     commands = run(IRevla(State(plan("irevla-sacfd", ("red",), **SMALL))), lambda number: number % 2 == 0)
     collected = [(c.mode, c.first) for c in commands if isinstance(c, CollectEpisodes)]
     assert collected == [(Mode.DEMO, 0), (Mode.DEMO, 4), (Mode.TRAIN, 8)]  # 2 + 2 >= 3 successes; 12 episodes in all
-    never = run(IRevla(State(plan("irevla-sacfd", ("red",), **SMALL))), lambda number: False)
-    assert not any(isinstance(c, UpdateHead) for c in never)  # the budget ends a search for successes, too
+
+
+def test_sacfd_keeps_half_of_its_budget_for_learning_from_few_successes() -> None:
+    never = run(IRevla(State(plan("irevla-sacfd", ("red",), **{**SMALL, "max_episodes": 16}))), lambda number: False)
+    collected = [(c.mode, c.first) for c in never if isinstance(c, CollectEpisodes) and not c.deterministic]
+    assert collected == [(Mode.DEMO, 0), (Mode.DEMO, 4), (Mode.TRAIN, 8), (Mode.TRAIN, 12)]
+    assert sum(isinstance(c, UpdateHead) for c in never) == 2
 
 
 def test_stage_1_ends_by_the_running_rate_or_by_the_budget() -> None:

@@ -361,8 +361,8 @@ def test_study_pools_over_seeds(tmp_path: Path) -> None:
     text = (out / "study.md").read_text()
     # 270/300 -> Wilson [0.861, 0.929]; seeds gain .50, .40 and .60 on 100 starts each.
     assert "**0.90** [0.86, 0.93] n=300; ± 0.10 (0.90, 0.80, 1.00)" in text
-    assert "+0.50 [+0.44, +0.56] n=300" in text
-    assert "| iRe-VLA | 0.85 | 3 of 3 | 200 | 2.0 min | 0.5 min |" in text
+    assert "+0.50 [+0.44, +0.55] n=300 (+0.50, +0.40, +0.60)" in text
+    assert "| iRe-VLA | 0.85 | 3 of 3 | 200 | 2.0 min |" in text
     assert text.count("This is a small model") == 3
     with (out / "study.csv").open() as stream:
         row = next(row for row in csv.DictReader(stream) if (row["method"], row["category"]) == ("irevla", "rl"))

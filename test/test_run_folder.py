@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +14,7 @@ import yaml
 from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.rollouts import SceneConfig
-from irevla_ros.jobs.run_folder import begin_or_compare, check_start
+from irevla_ros.jobs.run_folder import RunLock, begin_or_compare, check_start
 from irevla_ros.sim.suite import load_suite
 
 
@@ -47,8 +49,12 @@ def test_a_run_is_not_started_from_one_on_other_tasks(tmp_path: Path, suite: Pat
         check_start(run, config)
     (run / "checkpoints" / "sft").mkdir(parents=True)
     check_start(run, config)
-    with pytest.raises(ConfigError, match="^demos = 61: --sft .* has 60 of each task; add demos=60"):
+    with pytest.raises(ConfigError, match="^demos = 61: stage 0 of --sft .* was trained with 60; train both with the same"):
         check_start(run, replace(config, demos=61))
+    with pytest.raises(ConfigError, match="^supervised.backbone_lr = 0.5: stage 0 of --sft .* was trained with 0.001"):
+        check_start(run, replace(config, supervised=replace(config.supervised, backbone_lr=0.5)))
+    with pytest.raises(ConfigError, match="^seed = 2: stage 0 of --sft .* was trained with 1"):
+        check_start(run, replace(config, seed=2))
     change_first_task(suite)
     with pytest.raises(ConfigError, match="began with other tasks .*; put the suite back as it was"):
         check_start(run, config)
@@ -61,3 +67,23 @@ def test_a_change_is_named(tmp_path: Path) -> None:
         begin_or_compare(tmp_path, replace(config, std=0.2), None)
     with pytest.raises(ConfigError, match="^--sft .*other: .* began with its own stage 0; choose another --name"):
         begin_or_compare(tmp_path, config, tmp_path / "other")
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from irevla_ros.jobs.run_folder import RunLock
+lock = RunLock(Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_process_works_in_a_folder_and_a_killed_one_leaves_it_free(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline() == b"locked\n"
+    with pytest.raises(ConfigError, match="^run .*: another process works in this folder; wait for it, or choose"):
+        RunLock(tmp_path)
+    holder.kill()
+    holder.communicate()
+    RunLock(tmp_path).release()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import itertools
 import json
@@ -143,6 +144,25 @@ class TestDurability:
         assert gaps == [0.5] * 12
         assert writer.steps - writer.synced_steps == 3
         writer.abort()
+
+    def test_a_refused_sync_takes_the_record_back_so_that_the_call_can_be_repeated(self, tmp_path, monkeypatch):
+        now, episode = [0.0], toy_episode(steps=3)
+        writer = Spool(tmp_path, clock=lambda: now[0]).open_episode(episode.meta)
+        append_observation(writer, episode, 0)
+        fdatasync, now[0] = os.fdatasync, 9.0
+
+        def refuse(fd):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        for t in range(3):
+            monkeypatch.setattr(os, "fdatasync", refuse)
+            now[0] += 9.0
+            with pytest.raises(DataError, match="a file is written whole or not at all"):
+                append_steps(writer, episode, t, t + 1)  # the step is refused: its sync is due
+            monkeypatch.setattr(os, "fdatasync", fdatasync)
+            append_steps(writer, episode, t, t + 1)
+        writer.seal(Outcome.SUCCESS, TerminationReason.SUCCESS)
+        same_columns(SpoolReader(tmp_path).read("e1"), episode)
 
     def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_log_goes(self, tmp_path, monkeypatch):
         writer, calls = open_with(Spool(tmp_path), toy_episode(), 3), []

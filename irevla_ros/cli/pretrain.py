@@ -1,6 +1,7 @@
 """Make the weights of the small vision-language model from rendered scenes and questions about them.
 
-The package ships the result (policy/weights/tiny.safetensors); this command reproduces it in about five minutes.
+The package ships the result (policy/weights/tiny.safetensors, seed 0). This command makes it again in about five minutes:
+as good, but not bit for bit the same, since another machine, or a renderer that was sped up since, rounds differently.
 """
 
 from __future__ import annotations

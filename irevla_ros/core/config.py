@@ -46,7 +46,7 @@ def load_config(cls: type[C], path: str | Path | None = None, overrides: Sequenc
 
     Raises ConfigError that names file (or override), dotted key, value and what is required.
     """
-    tree = _read(Path(path)) if path is not None else {}
+    tree = read_yaml(Path(path)) if path is not None else {}
     source = str(path) if path is not None else "command line"
     for text in overrides:
         _apply_override(tree, text)
@@ -91,7 +91,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: Path) -> dict[Any, Any]:
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """A YAML mapping; {} for an empty file. Raises ConfigError on anything else, and on a key that is given twice."""
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.load(text, Loader=_UniqueKeyLoader)

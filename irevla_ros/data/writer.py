@@ -155,10 +155,10 @@ class EpisodeWriter:
         for camera, frame in observation.images.items():
             tensors[f"images.{camera}"] = np.frombuffer(self._codec.encode(frame), np.uint8)
             cameras[camera] = (self._codec.format_of(*frame.shape[:2]), frame.shape)
-        self._append("observation", tensors, {"cameras": json.dumps(cameras)})
+        synced = self._append("observation", tensors, {"cameras": json.dumps(cameras)})
         self._shapes, self._stamp_ns = shapes, stamp_ns
         self._observations += 1
-        self._sync_when_due()
+        self._note_sync(synced)
 
     def append_step(self, step: Step) -> None:
         """Appends the step that follows the last observation; actions float32 [A]. Raises as ``append_observation``."""
@@ -176,15 +176,15 @@ class EpisodeWriter:
         tensors["log_prob"] = np.array(step.log_prob, np.float32)
         tensors["head_version"] = np.array(step.head_version, np.int64)
         tensors["reward"] = np.array(step.reward, np.float32)
-        self._append("step", tensors, {})
+        synced = self._append("step", tensors, {})
         self._steps += 1
-        self._sync_when_due()
+        self._note_sync(synced)
 
     def sync(self) -> None:
         """Puts everything appended on the disk (fdatasync)."""
         with disk_errors(self._path):
             os.fdatasync(self._fd)
-        self._synced_at, self._synced_steps = self._clock(), self.steps
+        self._note_sync(True)
 
     def seal(self, outcome: Outcome, reason: TerminationReason) -> SealedEpisode:
         """Writes the sealed file, makes it durable, and only then removes the log.
@@ -214,13 +214,23 @@ class EpisodeWriter:
         with disk_errors(self._path):
             self._remove_log()
 
-    def _append(self, kind: str, tensors: dict[str, AnyArray], metadata: dict[str, str]) -> None:
+    def _append(self, kind: str, tensors: dict[str, AnyArray], metadata: dict[str, str]) -> bool:
+        """Appends a record, and syncs when that is due; True if so. A refused sync takes the record back."""
+        due = self._clock() - self._synced_at >= self._sync_interval_s
         with disk_errors(self._path):
-            self._end = log.append(self._fd, self._end, log.pack(kind, tensors, metadata))
+            end = log.append(self._fd, self._end, log.pack(kind, tensors, metadata))
+            if due:
+                try:
+                    os.fdatasync(self._fd)
+                except OSError:
+                    os.ftruncate(self._fd, self._end)
+                    raise
+            self._end = end
+        return due
 
-    def _sync_when_due(self) -> None:
-        if self._clock() - self._synced_at >= self._sync_interval_s:
-            self.sync()
+    def _note_sync(self, synced: bool) -> None:
+        if synced:
+            self._synced_at, self._synced_steps = self._clock(), self.steps
 
     def _remove_log(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from irevla_ros.learn.plan import METHODS, Plan, plan
 from irevla_ros.learn.ppo import PPOConfig
 from irevla_ros.learn.sacfd import SACfDConfig
 from irevla_ros.policy.backbone import resolve_backbone
+from irevla_ros.policy.gaussian import MAX_STD, MIN_STD
 from irevla_ros.sim.world import CAMERAS
 
 
@@ -27,6 +28,15 @@ class SupervisedConfig:
     stage2_lr: float = 0.5
     expert_share: float = 0.5
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ConfigError(f"supervised.batch = {self.batch}", "it is at least 1", "give 128, say")
+        for name in ("backbone_lr", "head_lr", "stage2_lr"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"supervised.{name} = {getattr(self, name)}", "it is positive", "see the defaults")
+        if not 0.0 <= self.expert_share <= 1.0:
+            raise ConfigError(f"supervised.expert_share = {self.expert_share}", "it lies in [0, 1]", "give 0.5, say")
 
 
 @dataclass(frozen=True)
@@ -60,16 +70,28 @@ class RunConfig:
         for name in ("seed", "videos"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 0", "give 1, say")
-        if not self.std > 0:
-            raise ConfigError(f"std = {self.std}", "a standard deviation is positive", "give 0.3, say")
-        if not self.scene.cameras:
-            raise ConfigError("scene.cameras = []", "a policy sees at least one camera",
+        if not MIN_STD <= self.std <= MAX_STD:
+            raise ConfigError(f"std = {self.std}", f"exploration lies in [{MIN_STD}, {MAX_STD}]", "give 0.3, say")
+        cameras = self.scene.cameras
+        if not cameras or len(set(cameras)) != len(cameras):
+            raise ConfigError(f"scene.cameras = {list(cameras)}", "a policy sees at least one camera, and each once",
                               f"name some of {', '.join(CAMERAS)}")  # fmt: skip
         for camera in self.scene.cameras:
             if camera not in CAMERAS:
                 raise unknown_name("camera", camera, CAMERAS)
         resolve_backbone(self.backbone)  # an unknown name is an error now, not after the demonstrations
         plan(self.method, ())
+        self._check_learning()
+
+    def _check_learning(self) -> None:
+        """What ``plan`` fills in may not be asked for otherwise: it would be ignored, or filed under a wrong name."""
+        default, preset = Plan("irevla"), METHODS[self.method]
+        for name in ("method", "tasks", "sft_checkpoint", "algorithm", "stage1", "stage2", "data", *preset):
+            decided = self.method if name == "method" else preset.get(name, getattr(default, name))
+            given = getattr(self.learning, name)
+            if given not in (decided, getattr(default, name)):
+                raise ConfigError(f"learning.{name} = {given}", f"the method {self.method!r} and the suite decide it",
+                                  f"choose a method ({', '.join(METHODS)}) or a suite")  # fmt: skip
 
     def plan(self, tasks: tuple[str, ...], sft_checkpoint: str = "") -> Plan:
         """The schedule of this run's method on these RL tasks."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises DataError when the disk is full or the folder cannot be written; an earlier file is then still there.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns any ``OSError`` of the block into a ``DataError`` about ``path``."""
+    try:
+        yield
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}", "the folder must be writable",
                         "free space or mend its permissions, then repeat the command") from error  # fmt: skip

@@ -18,15 +18,16 @@ class MetricsLogger:
     """Appends to `metrics.csv` and `tensorboard/` of a run's folder; goes on where an interrupted run ended.
 
     The file only grows: a run that resumes from an earlier checkpoint logs some steps again, and readers take the later
-    rows. ``wall_s`` counts the seconds that the run has worked, over all its sessions.
+    rows. ``wall_s`` counts the seconds that the run has worked, over all its sessions; ``worked_s`` is what is known of
+    earlier ones from elsewhere, since a run also works without logging a metric.
     """
 
-    def __init__(self, run_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, run_dir: Path, clock: Callable[[], float] = time.monotonic, worked_s: float = 0.0) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / "metrics.csv"
         last = _last_row(path)
         self._clock = clock
-        self._offset = (float(last[COLUMNS.index("wall_s")]) if last else 0.0) - clock()
+        self._offset = max(worked_s, float(last[COLUMNS.index("wall_s")]) if last else 0.0) - clock()
         self._file = path.open("a", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file, lineterminator="\n")
         if last is None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import shlex
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from irevla_ros import __version__
 from irevla_ros.core.config import dump_yaml, to_dict
 from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.jobs.config import RunConfig
-from irevla_ros.jobs.jsonfile import read_json, write_bytes
+from irevla_ros.jobs.jsonfile import read_json, write_bytes, writing
 from irevla_ros.sim.suite import CATEGORIES, Suite, load_suite
 
 
@@ -25,6 +28,39 @@ def resume_command(folder: Path) -> str:
 def is_finished(folder: Path) -> bool:
     """Has the run in ``folder`` come to its end?"""
     return (folder / "summary.json").is_file() and bool(read_json(folder / "summary.json").get("complete"))
+
+
+class RunLock:
+    """One process works in a run's folder at a time; the system lets go of the lock when that process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "lock"
+        with writing(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ConfigError(f"run {folder}", "another process works in this folder",
+                              "wait for it, or choose another --name") from None  # fmt: skip
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def source_version() -> str:
+    """The package's version, with the commit where it runs from a checkout: "0.1.0 (1a2b3c4)", "-dirty" when edited."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():  # installed; a repository around it is somebody else's
+        return __version__
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return __version__
+    commit = found.stdout.strip()
+    return f"{__version__} ({commit})" if found.returncode == 0 and commit else __version__
 
 
 def begin_or_compare(folder: Path, config: RunConfig, sft_run: Path | None) -> None:
@@ -77,9 +113,13 @@ def check_start(run: Path, config: RunConfig) -> None:
     if tasks.is_file() and _read_yaml(tasks) != yaml.safe_load(_suite_yaml(load_suite(config.scene.suite))):
         raise ConfigError(f"suite {config.scene.suite!r}", f"--sft {run} began with other tasks ({tasks})",
                           "put the suite back as it was, or leave out --sft")  # fmt: skip
-    if theirs.get("demos", 0) < config.demos:
-        raise ConfigError(f"demos = {config.demos}", f"--sft {run} has {theirs.get('demos', 0)} of each task",
-                          f"add demos={theirs.get('demos', 0)}, or leave out --sft")  # fmt: skip
+    recipe = ("seed", "demos", "supervised.batch", "supervised.backbone_lr", "supervised.head_lr", "supervised.augmentation",
+              "learning.stage0_steps")  # fmt: skip
+    for name in recipe:
+        before, now = _get(theirs, name), _get(ours, name)
+        if before != now:
+            raise ConfigError(f"{name} = {now}", f"stage 0 of --sft {run} was trained with {before}",
+                              "train both with the same, or leave out --sft")  # fmt: skip
 
 
 def _suite_yaml(suite: Suite) -> str:
@@ -98,6 +138,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}", "a run's folder holds its configuration", "give the folder of another run")
     return content
+
+
+def _get(tree: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
 
 
 def _differences(before: Any, now: Any, where: str = "") -> list[str]:

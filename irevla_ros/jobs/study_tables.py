@@ -87,22 +87,34 @@ def pool(results: Sequence[Result]) -> dict[str, dict[str, Pooled]]:
     return pooled
 
 
-def differences(results: Sequence[Result]) -> dict[tuple[str, str], PairedDifference]:
-    """(method, category) -> method minus SFT of the same seed on the same start states, pooled over seeds."""
+@dataclass(frozen=True)
+class Differences:
+    """A method minus SFT of the same seed on the same start states: over all pairs, and the mean of each seed."""
+
+    pooled: PairedDifference
+    by_seed: tuple[float, ...]
+
+
+def differences(results: Sequence[Result]) -> dict[tuple[str, str], Differences]:
+    """(method, category) -> its differences to SFT, where both met the same start states."""
     baselines = {one.seed: one.tasks for one in results if one.method == BASELINE}
-    pairs: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
+    pairs: dict[tuple[str, str], dict[int, list[tuple[bool, bool]]]] = {}
     for one in results:
         if one.method == BASELINE or one.seed not in baselines:
             continue
         for task, after in one.tasks.items():
             before = baselines[one.seed].get(task)
             earlier = dict(zip(before.start_seeds, before.outcomes, strict=True)) if before else {}
-            pairs.setdefault((one.method, after.category), []).extend(
-                (outcome, earlier[start])
-                for start, outcome in zip(after.start_seeds, after.outcomes, strict=True)
-                if start in earlier
-            )
-    return {key: paired_difference(*np.array(rows).T) for key, rows in pairs.items() if rows}
+            own = [(outcome, earlier[start]) for start, outcome in zip(after.start_seeds, after.outcomes, strict=True)
+                   if start in earlier]  # fmt: skip
+            if own:
+                pairs.setdefault((one.method, after.category), {}).setdefault(one.seed, []).extend(own)
+    found = {}
+    for key, seeds in pairs.items():
+        rows = [np.array(own).T for own in seeds.values()]
+        by_seed = tuple(float(np.mean(after) - np.mean(before)) for after, before in rows)
+        found[key] = Differences(paired_difference(*np.concatenate(rows, axis=1)), by_seed)
+    return found
 
 
 def write_study(folder: Path, out: Path) -> list[Path]:
@@ -191,7 +203,8 @@ def _markdown(results: Sequence[Result], pooled: dict[str, dict[str, Pooled]]) -
     if compared:
         lines += [
             "## Difference to SFT", "",
-            f"**{note}** Paired by seed and start state; 95 % Newcombe interval over all pairs.", "",
+            f"**{note}** Paired by seed and start state; 95 % Newcombe interval over all pairs, which does not contain "
+            "the variation between trainings: the difference of each seed follows.", "",
             *_md_table(["method", *names], (
                 [display_name(method), *(_difference_text(compared.get((method, category))) for category in CATEGORIES)]
                 for method in pooled if method != BASELINE)), "",
@@ -200,7 +213,9 @@ def _markdown(results: Sequence[Result], pooled: dict[str, dict[str, Pooled]]) -
         lines += [
             "## Cost of learning", "",
             f"**{note}** Median over tasks and seeds of what stage 1 needed until its last {WINDOW} training episodes "
-            "reached a success rate, over those that did; arm time is simulated: control steps over their rate.", "",
+            "(or the two batches that hold them), with exploration noise, reached a success rate, over those that did; arm "
+            "time is simulated: control steps over their rate. The noise-free episodes that are harvested for stage 2 "
+            "are not counted.", "",
             *_md_table(["method", "success", "reached by", "episodes", "arm time"], milestones), "",
         ]  # fmt: skip
     lines += [
@@ -225,8 +240,12 @@ def _pooled_text(one: Pooled) -> str:
     return f"**{one.mean:.2f}** [{low:.2f}, {high:.2f}] n={one.rate.episodes}{seeds}"
 
 
-def _difference_text(one: PairedDifference | None) -> str:
-    return f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}] n={one.episodes}" if one else "no pairs"
+def _difference_text(one: Differences | None) -> str:
+    if one is None:
+        return "no pairs"
+    all_pairs = one.pooled
+    seeds = f" ({', '.join(f'{mean:+.2f}' for mean in one.by_seed)})" if len(one.by_seed) > 1 else ""
+    return f"{all_pairs.mean:+.2f} [{all_pairs.low:+.2f}, {all_pairs.high:+.2f}] n={all_pairs.episodes}{seeds}"
 
 
 def _milestone_lines(results: Sequence[Result]) -> list[list[str]]:

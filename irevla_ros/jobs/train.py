@@ -27,7 +27,7 @@ from irevla_ros.jobs.metrics import MetricsLogger
 from irevla_ros.jobs.progress import Console, Progress
 from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapshot, run_episodes
-from irevla_ros.jobs.run_folder import begin_or_compare, check_start, resume_command
+from irevla_ros.jobs.run_folder import RunLock, begin_or_compare, check_start, resume_command, source_version
 from irevla_ros.jobs.stage1 import Stage1
 from irevla_ros.jobs.summary import Evaluation, StageSpan, read_evaluations, summarise
 from irevla_ros.jobs.supervise import SupervisedTraining, initial_vla, write_arrays
@@ -70,20 +70,21 @@ class Trainer:
     ) -> None:
         self.folder, self.config, self.pool, self.sft_run = folder, config, pool, sft_run
         self.suite = load_suite(config.scene.suite)
+        self._timeline: list[StageSpan] = []
         if sft_run is not None:
             check_start(sft_run, config)
+        self._lock = RunLock(folder)
         begin_or_compare(folder, config, sft_run)
         self.console = Console(folder / "log.txt", quiet=quiet)
-        self.metrics = MetricsLogger(folder)
+        if (folder / "timeline.json").is_file():
+            self._timeline = [StageSpan(**span) for span in read_json(folder / "timeline.json")]
+        self.metrics = MetricsLogger(folder, worked_s=self._timeline[-1].end_s if self._timeline else 0.0)
         self.expert = Spool((sft_run or folder) / "expert")
         self.practice = Spool(folder / "practice")
         self.machine = self._machine()
         self.stage1: Stage1 | None = None
         self._bar: Progress | None = None
-        self._timeline: list[StageSpan] = []
         self._collected: list[Episode] = []
-        if (folder / "timeline.json").is_file():
-            self._timeline = [StageSpan(**span) for span in read_json(folder / "timeline.json")]
         self._continue_stage1()
 
     def run(self) -> Path:
@@ -104,6 +105,7 @@ class Trainer:
     def close(self) -> None:
         self._close_bar()
         self.metrics.close()
+        self._lock.release()
 
     # ---- set-up and resuming ---------------------------------------------------------------------------------
 
@@ -232,25 +234,26 @@ class Trainer:
 
         def keep(result: EpisodeResult) -> None:
             progress.update()
-            if result.episode is not None:
+            if result.episode is not None and result.request.episode_id not in done:
                 self.practice.write_episode(result.episode, durable=False)
 
-        missing = [request for request in requests if request.episode_id not in done]
-        if missing:
-            results = run_episodes(self.pool, self.config.scene, missing, self.stage1.snapshot(),
+        if done.issuperset(request.episode_id for request in requests):
+            self._collected = self._read(command.task, command.first, command.episodes)
+        else:
+            # After a kill some are there already. All are run again: the policy sees the arms of a worker as one batch,
+            # and another batch would round differently.
+            results = run_episodes(self.pool, self.config.scene, requests, self.stage1.snapshot(),
                                    batch=self.config.environments, run_id=self.folder.name, on_result=keep)  # fmt: skip
             self.practice.commit()
-        if len(missing) == len(requests):
             self._collected = [result.episode for result in results if result.episode is not None]
-        else:
-            self._collected = self._read(command.task, command.first, command.episodes)
         self.stage1.remember(self._collected)
         last = command.first + command.episodes
         successes = tuple(episode.success for episode in self._collected)
         rate = sum(successes) / len(successes)
         if not command.deterministic:
             steps = sum(len(episode) for episode in self._collected) / len(self._collected)
-            self.metrics.log(last, {"success": rate, "episode_steps": steps}, f"stage1/{command.task}")
+            self.metrics.log(last - self._harvested(command.task), {"success": rate, "episode_steps": steps},
+                             f"stage1/{command.task}")  # fmt: skip
         news = f"{rate:.2f} of the last {len(successes)} succeeded"
         self.console.log(f"practice {command.task}: {last} episodes, {news}")
         finished = command.episodes if command.deterministic else last - self.stage1.start.first
@@ -331,10 +334,16 @@ class Trainer:
         return [reader.read(self._episode_id(task, number)) for number in range(first, first + count)]
 
     def _practised(self) -> int:
-        """Episodes of the present task so far, over all rounds."""
+        """Episodes of the present task so far, over all rounds, without the noise-free ones that were harvested."""
         assert self.stage1 is not None
         collected = [e for e in self._events_since_start() if isinstance(e, EpisodesCollected)]
-        return self.stage1.start.first + sum(len(event.successes) for event in collected)
+        episodes = self.stage1.start.first + sum(len(event.successes) for event in collected)
+        return episodes - self._harvested(self.stage1.start.task)
+
+    def _harvested(self, task: str) -> int:
+        """Episodes of ``task`` that were run without noise at the ends of the rounds before this one."""
+        rounds = sum(event == AddedToDRL(task) for event in self.machine.state.events)
+        return rounds * self.machine.state.plan.harvest
 
     def _note_time(self, command: Command, started: float) -> None:
         """Add to the timeline; the many commands of one stage 1 make one stretch."""
@@ -361,7 +370,7 @@ class Trainer:
             milestones=milestones(read_metrics(self.folder / "metrics.csv")),
             suite=self.config.scene.suite,
             command=resume_command(self.folder),
-            software={"irevla_ros": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            software={"irevla_ros": source_version(), "torch": torch.__version__, "python": platform.python_version()},
             parameters=sum(parameter.numel() for parameter in vla.parameters()),
             complete=complete,
         ).write(self.folder)

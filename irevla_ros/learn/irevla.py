@@ -266,7 +266,8 @@ class IRevla:
         """Reinforcement until convergence or the budget; returns the head's version and the episodes that it cost."""
         episodes, demos, outcomes = 0, 0, ()  # type: int, int, tuple[bool, ...]
         while episodes < plan.max_episodes:
-            zero_shot = plan.algorithm == "sacfd" and demos < plan.demos
+            # A weak policy may never show that many: half of the budget is kept for learning from what there is.
+            zero_shot = plan.algorithm == "sacfd" and demos < plan.demos and 2 * episodes < plan.max_episodes
             count = min(plan.episodes_per_update, plan.max_episodes - episodes)
             mode = Mode.DEMO if zero_shot else Mode.TRAIN
             event = yield CollectEpisodes(task, count, first + episodes, mode, False, version)

@@ -16,9 +16,10 @@ class Plan:
     stage2 trains ``all``, the ``head`` or ``none``, on ``data``, from the head of ``pre_stage1`` or ``stage1`` on.
     between: what a robot runs while stage 2 trains, the ``specialist`` of stage 1 or the ``generalist`` of before.
     Stage 1 of a task ends when the success rate over its last ``window`` training episodes reaches ``threshold``, or
-    after ``max_episodes``. SACfD first collects ``demos`` successes with the zero-shot policy. ``harvest`` episodes
-    run with the final head of stage 1, without noise, before D_RL takes the ``newest`` successes of the task. All of this
-    is done ``rounds`` times over, one task after the other in each round (the paper: once).
+    after ``max_episodes``. SACfD first collects ``demos`` successes with the zero-shot policy, in at most half of those
+    episodes. ``harvest`` episodes run with the final head of stage 1, without noise, before D_RL takes the ``newest``
+    successes of the task. All of this is done ``rounds`` times over, one task after the other in each round (the paper:
+    once).
     """
 
     method: str

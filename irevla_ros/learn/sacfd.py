@@ -69,6 +69,8 @@ class SACfDConfig:
             low, high = getattr(self, name)
             if not low < high:
                 raise ConfigError(f"{name} = {(low, high)}", "the lower bound comes first", "swap the two")
+        if not self.std_range[0] > 0:
+            raise ConfigError(f"std_range = {self.std_range}", "a standard deviation is positive", "give (0.05, 0.5), say")
 
 
 @torch.no_grad()

@@ -85,6 +85,10 @@ def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
             raise CheckpointError(f"{folder / 'config.json'} {problem} key {min(keys)!r}",
                                   f"its keys are {', '.join(sorted(_KEYS))}",
                                   "load it with the version that wrote it")  # fmt: skip
+    for key, kind in (("sha256", dict), ("fingerprint", str), ("cameras", list), ("horizon", int), ("use_proprio", bool)):
+        if not isinstance(config[key], kind):
+            raise CheckpointError(f"{folder / 'config.json'} {key} = {config[key]!r}", f"it is a {kind.__name__}",
+                                  "restore the checkpoint from a copy")  # fmt: skip
     vla = _build(folder / "config.json", config)
     for part, module in (("backbone", vla.backbone), ("head", vla.head)):
         path = folder / f"{part}.safetensors"
@@ -151,8 +155,8 @@ def _build(path: Path, config: Mapping[str, Any]) -> VLA:
             use_proprio=config["use_proprio"],
             head=HeadConfig(**config["head"]),
         )
-    except (IrevlaError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}", f"does not describe a policy ({error})",
+    except (IrevlaError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}", f"does not describe a policy ({' '.join(str(error).split())})",
                               "load it with the version that wrote it") from error  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from irevla_ros.policy.head import ActionHead
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
+MIN_STD, MAX_STD = 0.05, 1.0  # in normalised action units
+
 
 class GaussianActor(nn.Module):
     """``head``'s mean with one standard deviation for each action dimension, the same in every state.
@@ -20,7 +22,7 @@ class GaussianActor(nn.Module):
     here but in the environment, so that log-probabilities are exact.
     """
 
-    def __init__(self, head: ActionHead, std: float = 0.3, min_std: float = 0.05, max_std: float = 1.0) -> None:
+    def __init__(self, head: ActionHead, std: float = 0.3, min_std: float = MIN_STD, max_std: float = MAX_STD) -> None:
         super().__init__()
         if not 0 < min_std <= std <= max_std:
             raise ConfigError(f"standard deviation {std} in [{min_std}, {max_std}]",

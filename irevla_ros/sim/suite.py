@@ -9,8 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from irevla_ros.core.config import read_yaml
 from irevla_ros.core.errors import ConfigError, unknown_name
 from irevla_ros.sim.tasks import FAMILIES, TaskSpec
 
@@ -75,13 +74,7 @@ def load_suite(name: str) -> Suite:
         path = Path(str(files("irevla_ros") / "config" / "suites" / f"{name}.yaml"))
     else:
         raise unknown_name("suite", name, suite_names())
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise ConfigError(str(path), f"not valid YAML{where}", "correct it there") from None
-    return parse_suite(path.stem, content, str(path))
+    return parse_suite(path.stem, read_yaml(path), str(path))
 
 
 def parse_suite(name: str, content: Any, where: str) -> Suite:
