@@ -93,6 +93,8 @@ class World:
     def __init__(self, image_size: int, actions: ActionSpec) -> None:
         self._image_size, self._actions = image_size, actions
         self.p = _connect()
+        # The default broadphase keeps a tree whose upkeep is spread over steps: contacts would depend on earlier episodes.
+        self.p.resetSimulation(self.p.RESET_USE_SIMPLE_BROADPHASE)
         self.p.setTimeStep(1.0 / PHYSICS_HZ)
         self.p.setGravity(0.0, 0.0, -9.81)
         # Without ordered pairs the contact solver depends on what earlier episodes left behind. Stopping it at this
@@ -100,6 +102,7 @@ class World:
         self.p.setPhysicsEngineParameter(
             deterministicOverlappingPairs=1, numSolverIterations=30, solverResidualThreshold=1e-4
         )
+        self._grain = self.p.createCollisionShape(self.p.GEOM_SPHERE, radius=0.001)
         self.arm = Panda(self.p)
         self._table = self._add_table()
         self._bodies: list[int] = []
@@ -114,10 +117,44 @@ class World:
             self.p = None
 
     def clear(self) -> None:
-        """Remove the bodies of the last episode."""
-        for body in self._bodies:
+        """Remove the bodies of the last episode, so that the next one starts as if it were the first.
+
+        The order in which contacts are solved depends on the slots that bodies take in the broadphase. Slots are handed
+        out again last in, first out, so what was added last goes first. But a jointed body gives its slots back in the
+        order in which it took them: grains of the same structure take them once more and put them right.
+        """
+        joints = [self.p.getNumJoints(body) for body in self._bodies]
+        self._remove_all()
+        if any(joints):
+            for count in joints:
+                self._add_grain(count)
+            self._remove_all()
+
+    def _remove_all(self) -> None:
+        for body in reversed(self._bodies):
             self.p.removeBody(body)
         self._bodies = []
+
+    def _add_grain(self, joints: int) -> None:
+        """A body of nearly nothing, far away, with so many joints."""
+        grain, zero, straight = self._grain, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)
+        self.register(
+            self.p.createMultiBody(
+                baseMass=0,
+                baseCollisionShapeIndex=grain,
+                basePosition=(0.0, 5.0 + len(self._bodies), 5.0),
+                linkMasses=[0.1] * joints,
+                linkCollisionShapeIndices=[grain] * joints,
+                linkVisualShapeIndices=[-1] * joints,
+                linkPositions=[(0.0, 0.0, 0.1)] * joints,
+                linkOrientations=[straight] * joints,
+                linkInertialFramePositions=[zero] * joints,
+                linkInertialFrameOrientations=[straight] * joints,
+                linkParentIndices=list(range(joints)),
+                linkJointTypes=[self.p.JOINT_PRISMATIC] * joints,
+                linkJointAxis=[(0.0, 0.0, 1.0)] * joints,
+            )
+        )
 
     def place_arm(self, position: Vector, yaw: float, gripper: float) -> None:
         """Teleport the arm: tip [3] m, yaw rad, gripper -1 closed to +1 open."""
