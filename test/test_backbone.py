@@ -151,7 +151,7 @@ def test_fingerprint_follows_weights_and_configuration(name: str) -> None:
 def test_pretrained_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights" / "tiny.safetensors"
     monkeypatch.setattr(tiny, "WEIGHTS", path)
-    with pytest.raises(CheckpointError, match="tiny.safetensors of backbone 'tiny-llava': .*; run `irevla pretrain`"):
+    with pytest.raises(CheckpointError, match="tiny.safetensors of backbone 'tiny-llava': .*; make them: irevla pretrain"):
         build_backbone("tiny-llava", pretrained=True)
     source = TinyLlava()
     source.save_pretrained(path, seed="7")
