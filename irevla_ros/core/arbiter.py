@@ -122,8 +122,7 @@ class Arbiter:
         held = self._human.held
         taken = self._human.push(deadman, linear, angular, gripper, stamp_ns, wall_ns)
         if self._human.held != held:
-            for chunks in self._chunks.values():
-                chunks.drop()
+            self._drop_chunks()
             self._counts["takeovers"] += not held
             if held and self.engaged is not None:
                 self._release()
@@ -136,7 +135,6 @@ class Arbiter:
             return
         self._counts[f"{source.name.lower()}.rejected"] += 1
         self._rejected.add(source)
-        self._chunks[source].drop()
 
     def engage(self, source: ControlSource, now_ns: int, wall_ns: int, episode_id: str = "") -> None:
         """Let ``source`` move the arm (HUMAN: nobody but the human). The first target is the measured pose.
@@ -157,6 +155,7 @@ class Arbiter:
             self._target = start
         if self._human.held and not self._human.fresh(now_ns, wall_ns):
             self._human.forget()
+            self._drop_chunks()  # what came while the human held on was taken as a proposal only
         if episode_id != self._episode_id:
             self._episode_id, self._acts, self._answered_ns = episode_id, 0, -1
         self._floor_ns = -1
@@ -270,6 +269,10 @@ class Arbiter:
             return Hold.POSE_MISSING
         fresh = within(config.pose_ns, config.ahead_ns, self._pose_ns, now_ns, self._pose_wall_ns, wall_ns)
         return None if fresh else Hold.POSE_STALE
+
+    def _drop_chunks(self) -> None:
+        for chunks in self._chunks.values():
+            chunks.drop()
 
     def _release(self) -> None:
         if self.engaged is POLICY and self.config.hand_back is HandBack.FRESH:

@@ -11,7 +11,6 @@ observation, or too long a pause ends the episode there, with a ``refusal``.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ import numpy as np
 from irevla_ros.core.arbiter_step import ArbiterStep, Hold
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.parts import Parts
 from irevla_ros.core.rows import Append, Assembled, SideRecord, StepRow
 from irevla_ros.core.types import ControlSource, FloatArray, HalfArray, Observation, Outcome, TerminationReason
 
@@ -51,14 +51,11 @@ class Assembler:
         self.episode_id, self.config = episode_id, config
         self.result: Assembled | None = None
         self.counts: Counter[str] = Counter()
-        self._observations: dict[int, Observation] = {}
-        self._stamps: list[int] = []  # of the observations kept, sorted
+        self._parts = Parts(config.capacity, self.counts)
         self._acts: dict[int, tuple[ArbiterStep, int]] = {}  # number within the episode -> record, arrival
         self._known = 0  # how many acts there must have been, by any record
         self._known_wall_ns = 0
         self._last: ArbiterStep | None = None  # the record of the latest tick
-        self._sides: dict[int, SideRecord] = {}
-        self._rewards: dict[int, float] = {}
         self._end: EpisodeState | None = None
         self._end_wall_ns = 0
         self._conflict = ""
@@ -69,16 +66,18 @@ class Assembler:
 
     def observation(self, stamp_ns: int, observation: Observation) -> None:
         """An aligned observation; whether it belongs to the episode is for the steps to say. Images are passed through."""
-        if stamp_ns in self._observations or (self._given and stamp_ns <= self._given[-1]):
+        if self._given and stamp_ns <= self._given[-1]:
             self.counts["observations.late"] += 1
-            return
-        self._observations[stamp_ns] = observation
-        insort(self._stamps, stamp_ns)
-        answered = {record.stamp_ns for record, _ in self._acts.values()}
-        spare = [stamp for stamp in self._stamps if stamp not in answered]
-        if len(spare) > self.config.capacity:
-            self._forget(spare[0])
-            self.counts["observations.unanswered"] += 1
+        else:
+            self._parts.observation(stamp_ns, observation)
+
+    def side(self, record: SideRecord) -> None:
+        """What the policy wrote of an observation; the first of each stamp counts."""
+        self._parts.side(record)
+
+    def reward(self, stamp_ns: int, value: float) -> None:
+        """A reward earned by reaching the observation of ``stamp_ns``; the first of each stamp counts, if finite."""
+        self._parts.reward(stamp_ns, value)
 
     def step(self, record: ArbiterStep, wall_ns: int) -> None:
         """Every record of the arbiter, holds too."""
@@ -99,20 +98,7 @@ class Assembler:
             self.counts["steps.repeated"] += 1
         else:
             self._acts[number] = record, wall_ns
-
-    def side(self, record: SideRecord) -> None:
-        """What the policy wrote of an observation; the first of each stamp counts."""
-        if record.stamp_ns in self._sides:
-            self.counts["sides.repeated"] += 1
-        else:
-            self._sides[record.stamp_ns] = record
-
-    def reward(self, stamp_ns: int, value: float) -> None:
-        """A reward earned by reaching the observation of ``stamp_ns``; the first of each stamp counts, if finite."""
-        if stamp_ns in self._rewards or not np.isfinite(value):
-            self.counts["rewards.unused"] += 1
-        else:
-            self._rewards[stamp_ns] = value
+            self._parts.answered.add(record.stamp_ns)
 
     def end(self, state: EpisodeState, wall_ns: int) -> None:
         """The state of this episode in phase end; a later revision replaces it for as long as ``result`` is None."""
@@ -141,7 +127,9 @@ class Assembler:
         while self.result is None:
             following = max(1, len(self._given))  # the step whose observation ends the next row
             if following not in self._acts:
-                if self._known > following and wall_ns - self._known_wall_ns >= self.config.wait_ns:
+                evidence = [arrived for number, (_, arrived) in self._acts.items() if number > following]
+                evidence += [self._known_wall_ns] if self._known > following else []
+                if evidence and wall_ns - min(evidence) >= self.config.wait_ns:
                     self._refuse(f"the record of step {following} is lost")
                 return
             if wall_ns - self._acts[following][1] < self.config.wait_ns:
@@ -181,8 +169,7 @@ class Assembler:
             self._refuse("no step was taken before the end")
             return
         last, exact = self._last_observation(rows, end.ended_ns)
-        kept = [self._acts[number][0].stamp_ns for number in range(first, rows)]
-        wanted = [*self._given, *kept, *([] if last is None else [last])]
+        wanted = [*self._given, *stamps[bool(self._given) : rows - first], *([] if last is None else [last])]
         if not over and not (exact and self._all_there(wanted, first, rows)):
             return
         if last is None:
@@ -203,19 +190,19 @@ class Assembler:
         stamp = self._acts[rows - 1][0].stamp_ns
         if ended_ns <= stamp and rows in self._acts:
             return self._acts[rows][0].stamp_ns, True
-        index = bisect_left(self._stamps, max(ended_ns, stamp + 1))
-        if index < len(self._stamps):
-            return self._stamps[index], self._stamps[index] == ended_ns
-        return (self._stamps[-1] if self._stamps and self._stamps[-1] > stamp else None), False
+        later = sorted(other for other in self._parts.observations if other > stamp)
+        found = next((other for other in later if other >= ended_ns), later[-1] if later else None)
+        return found, found == ended_ns
 
     def _all_there(self, stamps: list[int], first: int, rows: int) -> bool:
         """Whether nothing is left to wait for: observations, policy records, latents."""
-        if not all(stamp in self._observations for stamp in stamps[len(self._given) :]):
+        if not all(stamp in self._parts.observations for stamp in stamps[len(self._given) :]):
             return False
         acts = [self._acts[number][0] for number in range(first, rows)]
         if not all(self._side_of(act) is not None for act in acts if act.source is ControlSource.POLICY):
             return False
-        return not self.config.latents or all(s in self._sides and self._sides[s].latents is not None for s in stamps)
+        found = [self._parts.sides.get(stamp) for stamp in stamps]
+        return not self.config.latents or all(side is not None and side.latents is not None for side in found)
 
     def _broken(self, number: int, following_ns: int) -> str:
         """Why row ``number``, followed by the observation of ``following_ns``, cannot be given out; "" when it can."""
@@ -226,30 +213,32 @@ class Assembler:
             return f"steps {number} and {number + 1} answer stamps {stamp} and {following_ns}, which do not increase"
         if following_ns - stamp > self.config.longest_gap_ns:
             return f"{(following_ns - stamp) / 1e9:.1f} s without a step after step {number}"
-        lost = [s for s in (stamp, following_ns) if s not in self._observations and s not in self._given[-1:]]
+        lost = [s for s in (stamp, following_ns) if s not in self._parts.observations and s not in self._given[-1:]]
         return f"the observation of stamp {lost[0]} is lost" if lost else ""
 
     def _give(self, appends: list[Append], number: int, following_ns: int, terminal: float) -> None:
         act = self._acts.pop(number)[0]
+        assert act.source is not None
         if not self._given:
-            appends.append(Append(None, act.stamp_ns, self._observations[act.stamp_ns]))
+            appends.append(Append(None, act.stamp_ns, self._parts.observations[act.stamp_ns]))
             self._given.append(act.stamp_ns)
         side = self._side_of(act) if act.source is ControlSource.POLICY else None
         if act.source is ControlSource.POLICY and side is None:
             self._missing_sides.append(act.stamp_ns)
-        # A chunk's log-probability is that of all its actions: it stands once, where the chunk begins.
-        first = side is not None and side.log_prob is not None and act.chunk_index == 0
-        earned = [stamp for stamp in self._rewards if act.stamp_ns < stamp <= following_ns]
-        reward = terminal + sum(self._rewards[stamp] for stamp in sorted(earned))
-        row = StepRow(_action(act.proposed), _action(act.executed), _action(act.commanded), act.source or ControlSource.POLICY,
-                      (side.log_prob or 0.0) if side is not None and first else float("nan"),
-                      side.head_version if side is not None else -1, reward)  # fmt: skip
-        appends.append(Append(row, following_ns, self._observations[following_ns]))
+        log_prob, version = float("nan"), -1
+        if side is not None:
+            version = side.head_version
+            # A chunk's log-probability is that of all its actions: it stands once, where the chunk begins.
+            log_prob = side.log_prob if side.log_prob is not None and act.chunk_index == 0 else log_prob
+        reward = terminal + self._parts.earned(act.stamp_ns, following_ns)
+        row = StepRow(_action(act.proposed), _action(act.executed), _action(act.commanded), act.source, log_prob, version,
+                      reward)  # fmt: skip
+        appends.append(Append(row, following_ns, self._parts.observations[following_ns]))
         self._given.append(following_ns)
-        self._prune(act.stamp_ns, following_ns)
+        self._parts.done(act.stamp_ns, following_ns)
 
     def _side_of(self, act: ArbiterStep) -> SideRecord | None:
-        return self._sides.get(act.chunk_ns)
+        return self._parts.sides.get(act.chunk_ns)
 
     def _close(self, appends: list[Append], rows: int, refusal: str) -> None:
         """Give out the rows before ``rows``, whose next observation is that of the step after them, and refuse the rest."""
@@ -266,7 +255,7 @@ class Assembler:
         self._conclude(Outcome.UNKNOWN, TerminationReason.STOPPED, why, discarded)
 
     def _conclude(self, outcome: Outcome, reason: TerminationReason, refusal: str, discarded: bool) -> None:
-        found = [self._sides.get(stamp) for stamp in self._given]
+        found = [self._parts.sides.get(stamp) for stamp in self._given]
         prints = [side.fingerprint for side in found if side is not None and side.latents is not None]
         fingerprint = prints[-1] if prints else ""
         shape = next((s.latents.shape for s in reversed(found) if s is not None and s.latents is not None), ())
@@ -280,18 +269,6 @@ class Assembler:
         latents = np.stack(usable) if usable and not missing else None
         self.result = Assembled(max(0, len(self._given) - 1), outcome, reason, refusal, latents, fingerprint,
                                 tuple(missing), tuple(self._missing_sides), discarded)  # fmt: skip
-
-    def _prune(self, stamp_ns: int, following_ns: int) -> None:
-        """Forget what lies before the row that follows."""
-        for stamp in self._stamps[: bisect_right(self._stamps, following_ns)]:
-            self._forget(stamp)
-        self._rewards = {stamp: value for stamp, value in self._rewards.items() if stamp > following_ns}
-        for stamp in [s for s in self._sides if stamp_ns < s < following_ns]:
-            del self._sides[stamp]
-
-    def _forget(self, stamp_ns: int) -> None:
-        del self._observations[stamp_ns]
-        self._stamps.remove(stamp_ns)
 
 
 def _action(values: tuple[float, ...]) -> FloatArray:

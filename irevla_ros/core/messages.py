@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import functools
 import json
-import math
+import sys
 import types
 import typing
 from enum import Enum, IntEnum
@@ -145,7 +145,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) in (int, float):
-        if abs(value) > 1.8e308 or not math.isfinite(value):  # compared first: a huge int does not convert
+        if not abs(value) <= sys.float_info.max:  # a comparison, as a huge int does not convert; NaN fails it too
             raise _wrong(where, value, "a finite number")
         return float(value)
     if type(value) is not hint:  # true is not 1, and 1.0 is not 1
