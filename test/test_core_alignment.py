@@ -58,7 +58,8 @@ def test_searching_is_what_a_linear_search_finds(stamps: list[int], tick: int, t
     latest = buffer.latest_before(tick)
     assert (latest and latest.value) == max((s for s in kept if s <= tick), default=None)
     near = buffer.nearest(tick, tolerance)
-    assert (near and near.value) == min((s for s in kept if abs(s - tick) <= tolerance), key=lambda s: abs(s - tick), default=None)
+    within = [s for s in kept if abs(s - tick) <= tolerance]
+    assert (near and near.value) == min(within, key=lambda s: abs(s - tick), default=None)
 
 
 def test_a_jump_back_or_forth_starts_the_stream_anew() -> None:
@@ -110,7 +111,8 @@ def test_the_observation_of_a_tick() -> None:
 
 def test_what_is_missing_or_stale_is_named_with_age_and_limit() -> None:
     streams = aligner()
-    assert [str(p) for p in streams.at(0, 0).problems] == ["camera/front: missing", "joint_states: missing", "instruction: missing"]
+    told = [str(problem) for problem in streams.at(0, 0).problems]
+    assert told == ["camera/front: missing", "joint_states: missing", "instruction: missing"]
     streams.push("camera/front", 1000 * MS, "frame", 0)
     streams.push("joint_states", 1300 * MS, 0, 0)
     streams.push("instruction", 0, "press", 0)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 from hypothesis import given
+from hypothesis import strategies as st
 
 from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.arbiter_config import ArbiterConfig, HandBack, Refused
@@ -517,8 +517,8 @@ def test_a_step_survives_json() -> None:
 
 actions = st.lists(st.floats(-1, 1, width=32), min_size=5, max_size=5).map(tuple)
 steps = st.builds(
-    ArbiterStep, st.integers(0, 2**60), st.integers(0, 2**60), st.text(max_size=9), st.integers(1, 2**60), st.integers(0, 2**60),
-    st.sampled_from(ControlSource), st.none(), st.lists(st.sampled_from(Clip)).map(tuple),
+    ArbiterStep, st.integers(0, 2**60), st.integers(0, 2**60), st.text(max_size=9), st.integers(1, 2**60),
+    st.integers(0, 2**60), st.sampled_from(ControlSource), st.none(), st.lists(st.sampled_from(Clip)).map(tuple),
     st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=5, max_size=5).map(tuple), actions, actions,
     st.builds(Pose, st.tuples(*[st.floats(-99, 99)] * 3), st.just((0.0, 0.6, 0.0, 0.8))), st.sampled_from([None, -1, 1]),
     st.integers(-1, 2**60), st.integers(-1, 99),

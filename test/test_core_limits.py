@@ -119,8 +119,8 @@ turns = st.tuples(*[st.floats(-20, 20)] * 3).map(np.array)
 rotations = st.tuples(*[st.floats(-1, 1)] * 4).map(np.array).filter(lambda q: np.linalg.norm(q) > 0.1).map(unit)
 limits = st.builds(
     Limits,
-    step_m=lengths, step_rad=lengths, leash_m=lengths, leash_rad=lengths, turn_rad=st.floats(0.05, 3.1), home=rotations.map(tuple),
-    base=st.sampled_from(Base),
+    step_m=lengths, step_rad=lengths, leash_m=lengths, leash_rad=lengths, turn_rad=st.floats(0.05, 3.1),
+    home=rotations.map(tuple), base=st.sampled_from(Base),
 )  # fmt: skip
 
 

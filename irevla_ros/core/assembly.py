@@ -5,8 +5,9 @@ that of the next step, belongs to it; the episode ends with the first observatio
 once ``wait_ns`` has passed since the step after it arrived: until then, late parts are waited for and the end may still
 cut it. Whatever order the same messages come in within that wait, the episode is the same.
 
-Ticks that hold make no row. What is lost is not papered over: a missing record or observation, two steps on one
-observation, or too long a pause ends the episode there, with a ``refusal``.
+Ticks that hold make no row; the one after the arbiter was disengaged tells that no step is to follow. What is lost is not
+papered over: a missing record or observation, two steps on one observation, or too long a pause ends the episode there,
+with a ``refusal``.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class AssemblyConfig:
     latents: bool = True
 
     def __post_init__(self) -> None:
-        if self.wait_ns < 0 or self.longest_gap_ns <= 0 or self.capacity < 2:
+        if self.wait_ns <= 0 or self.longest_gap_ns <= 0 or self.capacity < 2:
             raise ConfigError(f"assembly wait {self.wait_ns} ns, gap {self.longest_gap_ns} ns, capacity {self.capacity}",
-                              "not negative, positive, at least 2", "give 0.5 s, 10 s and 256")  # fmt: skip
+                              "positive, positive, at least 2", "give 0.5 s, 10 s and 256")  # fmt: skip
 
 
 class Assembler:
@@ -150,7 +151,9 @@ class Assembler:
             self._refuse("the episode ended before it ran")
             return
         over = wall_ns - self._end_wall_ns >= self.config.wait_ns
-        closed = self._last is not None and self._last.hold is Hold.UNENGAGED and self._last.stamp_ns >= end.ended_ns
+        said = self._last  # the arbiter's last word: it has let go, or taken a step that is cut anyway
+        let_go = said is not None and said.hold is Hold.UNENGAGED
+        closed = said is not None and (let_go or said.acted) and said.stamp_ns >= end.ended_ns
         lost = next((number for number in range(max(0, len(self._given) - 1), self._known) if number not in self._acts), None)
         if not over and (not closed or lost is not None):
             return
@@ -164,6 +167,9 @@ class Assembler:
         if lost is not None and not cut:
             # What follows the lost record cannot be placed; what comes before it is sound but for its last step.
             self._close(appends, present - 1, f"the record of step {lost} is lost")
+            return
+        if not closed and not let_go:
+            self._close(appends, present - 1, "the arbiter did not report that it let go")
             return
         if rows == 0:
             self._refuse("no step was taken before the end")
