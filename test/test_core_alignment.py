@@ -150,8 +150,14 @@ def test_a_tick_that_goes_back_forgets_everything_but_what_is_latched() -> None:
     assert [p.lack for p in found.problems] == [Lack.MISSING]
     assert "instruction" in found.samples
     assert streams.jumps == 1
-    streams.push("camera/front", 100_060 * MS, "new", 0)
+    assert streams.push("camera/front", 99_990 * MS, "new", 0) is Arrival.NEW
     assert streams.at(100_060 * MS, 0).samples["camera/front"].value == "new"
+
+
+def test_the_nearest_sample_is_not_older_than_the_limit_either() -> None:
+    streams = aligner(StreamSpec("s", max_age_ns=10 * MS, nearest_ns=50 * MS))
+    streams.push("s", 0, "s", 0)
+    assert str(streams.at(11 * MS, 0).problems[0]) == "s: stale, age 0.011 s, limit 0.010 s"
 
 
 def test_exact_ticks_for_lock_step() -> None:

@@ -99,7 +99,7 @@ def test_steps_taken_before_the_arbiter_heard_of_the_end_are_cut() -> None:
 
 
 def test_an_end_that_comes_too_late_to_cut_ends_at_the_first_row_not_given_out() -> None:
-    scene = Scene(steps=4, overrun=12)
+    scene = Scene(steps=4, overrun=12, extra=True)
     late = [replace(m, sent_ns=m.sent_ns + 11 * PERIOD) if m.kind == "end" else m for m in scene.messages]
     scene.messages = sorted(late, key=lambda m: m.sent_ns)
     made, result = episode(scene)
@@ -150,6 +150,79 @@ def test_what_is_lost_ends_the_episode_there(lost: Any, steps: int, refusal: str
     result = result_of(Scene(steps=5), without=lost, config=AssemblyConfig(wait_ns))
     assert (result.steps, result.refusal) == (steps, refusal)
     assert (result.outcome, result.reason) == (Outcome.UNKNOWN, TerminationReason.STOPPED)
+
+
+def test_what_is_lost_after_the_end_is_no_loss() -> None:
+    plain, _ = episode(Scene(steps=4))
+    scene = Scene(steps=4, overrun=2)
+    cut = next(m for m in scene.messages if m.kind == "step" and m.arguments[0].acts == 6)
+    closing = scene.messages[-1]  # not needed where a step that is cut tells as much
+    for lost in (cut, closing):
+        made, result = episode(scene, without=lambda m, lost=lost: m is lost)
+        assert result.refusal == ""
+        same_columns(made, plain)
+    # The same where it is still waiting for a policy record when it learns of the loss.
+    result = result_of(scene, without=lambda m: m is cut or (m.kind == "side" and m.arguments[0].stamp_ns == 0))
+    assert (result.steps, result.refusal, result.missing_latents) == (4, "", (0,))
+
+
+def test_a_loss_is_noticed_though_the_arbiter_only_holds_afterwards() -> None:
+    scene = Scene(steps=5, holds=True)
+    assembler = Assembler(scene.ended_id)
+    for message in scene.messages:
+        lost = message.kind == "step" and message.arguments[0].acted and message.arguments[0].acts == 5
+        if message.kind != "end" and not lost:
+            message.deliver(assembler, message.sent_ns)
+    appends = assembler.poll(scene.messages[-1].sent_ns + WAIT)
+    assert assembler.result is not None
+    assert (len(appends), assembler.result.refusal) == (4, "the record of step 4 is lost")
+
+
+def test_an_arbiter_that_let_go_for_a_moment_is_waited_for() -> None:
+    plain, _ = episode(Scene(steps=3))
+    scene = Scene(steps=3)
+    for message in scene.messages:
+        if message.kind == "step":
+            record = message.arguments[0]
+            message.arguments = (replace(record, tick=record.tick * 10),)
+            message.sent_ns += 300 * MS if record.acts == 3 else 0
+    closing = scene.messages[-1].arguments[0]
+    scene.send(PERIOD + 1, "step", replace(closing, tick=25, acts=2, stamp_ns=PERIOD))
+    made, result = episode(scene)
+    assert result.refusal == ""
+    same_columns(made, plain)
+
+
+def test_the_log_probability_of_a_chunk_stands_once() -> None:
+    scene = Scene(steps=3)
+    for message in scene.messages:
+        if message.kind == "step" and message.arguments[0].acts == 3 and message.arguments[0].acted:
+            message.arguments = (replace(message.arguments[0], chunk_ns=PERIOD, chunk_index=1),)
+    made, _ = episode(scene)
+    np.testing.assert_equal(made.log_prob, np.array([0, -0.5, np.nan], np.float32))
+    assert made.head_version.tolist() == [5, 5, 5]
+
+
+def test_the_latest_revision_of_the_end_counts() -> None:
+    scene = Scene(steps=3)
+    revised = replace(scene.ended, sequence=scene.ended.sequence + 1, outcome=Outcome.FAILURE)
+    ends = [m for m in scene.messages if m.kind == "end"]
+    scene.messages = [m for m in scene.messages if m.kind != "end"]
+    for state in (revised, ends[0].arguments[0]):
+        scene.messages.insert(0, Message(0, "end", (state,)))
+    scene.messages[:2] = scene.messages[1::-1]
+    made, result = episode(scene)
+    assert (result.outcome, result.reason, made.reward[-1]) == (Outcome.FAILURE, TerminationReason.SUCCESS, 0.0)
+
+
+def test_what_comes_again_after_it_was_given_out_is_not_kept() -> None:
+    scene = Scene(steps=20)
+    for message in [m for m in scene.messages if m.sent_ns == 2 * PERIOD and m.kind in ("step", "observation")]:
+        scene.messages.append(replace(message, sent_ns=15 * PERIOD))
+    scene.messages.sort(key=lambda m: m.sent_ns)
+    assembler, appends = scene.assembled()
+    assert len(appends) == 21
+    assert (assembler.counts["observations.late"], assembler.counts["steps.repeated"]) == (1, 1)
 
 
 def test_a_lost_hold_is_no_loss() -> None:

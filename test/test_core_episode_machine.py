@@ -109,6 +109,17 @@ def test_the_time_limit_waits_a_moment_for_the_reward() -> None:
     assert too_late.state.phase is Phase.RUN
 
 
+def test_a_look_at_an_earlier_observation_does_not_end_the_waiting() -> None:
+    bench = Bench().run()
+    for _ in range(2):  # nor does what was left of an episode before
+        bench.wait(now=20.05, wall=0.05)
+        assert not bench.send(Judged(bench.now - S)).changed
+        assert bench.wait(now=0, wall=0.2).changed
+        assert bench.state.termination_reason is TerminationReason.TIME_LIMIT
+        bench.send(Request(Verb.SEALED))
+        bench.run()
+
+
 def test_what_the_reward_saw_before_the_limit_counts_when_told_after_it() -> None:
     bench = Bench().run()
     bench.wait(now=21, wall=0)

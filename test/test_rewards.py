@@ -64,6 +64,7 @@ def test_what_cannot_be_told_breaks_the_row() -> None:
 def test_failure_is_debounced_alike() -> None:
     detector = Debounce(Script(), hold=2)
     assert seen(detector, LOST, LOST) == [None, False]
+    assert seen(detector, UNKNOWN, UNKNOWN, UNKNOWN) == [False] * 3
     detector.reset("t")
     assert seen(detector, YES, LOST, YES, LOST) == [None] * 4
 
@@ -171,6 +172,36 @@ def test_a_late_copy_of_a_state_does_not_restart_the_debounce() -> None:
     graph.see(YES)
     graph.gate.follow(old)
     graph.gate.follow(replace(old, sequence=0))
+    assert isinstance(graph.see(YES), Verdict)
+
+
+def test_a_late_copy_of_a_state_does_not_reopen_the_episode() -> None:
+    graph = Graph().start()
+    running = graph.machine.state
+    graph.see(YES)
+    graph.see(YES)
+    graph.gate.follow(running)
+    assert graph.see(LOST) is None
+
+
+@pytest.mark.parametrize("end_is_seen", [True, False])
+def test_the_next_episode_is_judged_from_nothing(end_is_seen: bool) -> None:
+    inner = Script()
+    graph = Graph(Debounce(inner, hold=2)).start()
+    graph.see(YES)
+    if end_is_seen:
+        graph.see(YES)
+        assert graph.machine.state.phase is Phase.END
+    else:
+        graph.machine.handle(Request(Verb.STOP), graph.now, graph.wall)
+    graph.machine.handle(Request(Verb.SEALED), graph.now, graph.wall)
+    if end_is_seen:
+        graph.gate.follow(graph.machine.state)
+    graph.now -= S // 20  # its first stamp is not later than the last one judged
+    graph.start()
+    assert inner.tasks == ["press-red"] * 2
+    graph.now -= S // 10
+    assert isinstance(graph.see(YES), Judged)
     assert isinstance(graph.see(YES), Verdict)
 
 

@@ -165,7 +165,8 @@ class Arbiter:
         self.engaged = source
 
     def disengage(self) -> None:
-        """Nothing is commanded any more. What was left of a chunk is gone."""
+        """Nothing is commanded any more; what was left of a chunk is gone. Tick right after, also at an episode's end: that
+        record tells the recorder that no step is to follow."""
         self.engaged = self._target = None
         for chunks in self._chunks.values():
             chunks.clear()

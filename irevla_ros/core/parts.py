@@ -59,7 +59,6 @@ class Parts:
 
     def done(self, stamp_ns: int, following_ns: int) -> None:
         """The row between these observations is complete: forget what only it needed. Their policy records stay."""
-        self.answered.add(following_ns)
         self.observations = {stamp: o for stamp, o in self.observations.items() if stamp > following_ns}
         self.sides = {stamp: side for stamp, side in self.sides.items() if not stamp_ns < stamp < following_ns}
         self._rewards = {stamp: value for stamp, value in self._rewards.items() if stamp > following_ns}
