@@ -21,7 +21,8 @@ ARROWS = {
     "rewards": {"core"},
     "learn": {"core", "policy"},
     "jobs": {"core", "policy", "data", "sim", "rewards", "learn"},
-    "cli": {"core", "policy", "data", "sim", "rewards", "learn", "jobs"},
+    "nodes": {"core", "policy", "data", "sim", "rewards", "learn", "jobs"},
+    "cli": {"core", "policy", "data", "sim", "rewards", "learn", "jobs", "nodes"},
 }  # fmt: skip
 
 # Part -> the libraries outside the standard library that it may import.
@@ -33,6 +34,7 @@ LIBRARIES = {
     "rewards": {"numpy", "torch"},
     "learn": {"numpy", "torch"},
     "jobs": {"numpy", "yaml", "cv2", "gymnasium", "torch", "safetensors", "matplotlib", "PIL"},
+    "nodes": {"numpy"},
     "cli": {"numpy", "cv2", "gymnasium"},
 }
 
