@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Protocol
 
-import zenoh
-
 from irevla_ros.ros.embedded.arguments import RosArguments, parse
 from irevla_ros.ros.embedded.exceptions import NotInitializedException
 from irevla_ros.ros.embedded.gateway import Gateway
 from irevla_ros.ros.embedded.graph import Graph
 from irevla_ros.ros.embedded.network import from_environment
+from irevla_ros.ros.embedded.session import open_node_session
 from irevla_ros.ros.embedded.wire import close_session
-from irevla_ros.ros.errors import MiddlewareError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -46,10 +44,7 @@ class Context:
         self._ids = itertools.count()
         self._running = True
         self._previous: dict[signal.Signals, Any] = {}
-        try:
-            self.session = zenoh.open(network.node_config())
-        except zenoh.ZError as error:
-            raise MiddlewareError("Zenoh session", " ".join(str(error).split()), "run irevla doctor") from error
+        self.session = open_node_session(network)
         self.session_id = str(self.session.info.zid())
         self.graph = Graph(self.session, self.domain)
         self.gateway = Gateway(network) if network.two_hosts else None

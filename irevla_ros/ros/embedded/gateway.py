@@ -12,6 +12,7 @@ import threading
 import zenoh
 
 from irevla_ros.ros.embedded.network import Network
+from irevla_ros.ros.embedded.session import gateway_config
 from irevla_ros.ros.embedded.wire import close_session
 
 _RETRY_S = 1.0
@@ -43,7 +44,7 @@ class Gateway:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                session = zenoh.open(self._network.gateway_config())
+                session = zenoh.open(gateway_config(self._network))
             except zenoh.ZError as error:
                 # As a rule another process is the gateway; certificates that do not fit end here, too.
                 self.last_error = " ".join(str(error).split())

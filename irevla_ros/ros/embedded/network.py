@@ -1,28 +1,17 @@
-"""Where a process meets the others: loopback alone by default; other hosts over TLS where the environment says so.
-
-On one host there is no router and no daemon. Every process listens on a loopback port of its own and, besides, keeps
-trying to listen on one port that follows from the domain: the *meeting port*. Whoever has it introduces newcomers to all
-others (gossip); from then on processes talk directly. When its holder dies, another's next try succeeds.
-
-A router at ``tcp/127.0.0.1:7447`` is joined whenever there is one: rmw_zenohd beside native nodes, or our own gateway
-between hosts.
-"""
+"""What the environment says about where this process meets others: domain, other hosts, certificates."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import zenoh
-
 from irevla_ros.ros.errors import MiddlewareError
 
-ROUTER = "tcp/127.0.0.1:7447"
-MEETING_PORT = 17447  # plus the domain; clear of ROS's DDS ports and of the ephemeral range
+MEETING_PORT = 17447  # of domain 0; clear of ROS's DDS ports and of the ephemeral range
+MEETING_POINTS = 3  # ports a domain
 MAX_DOMAIN = 232
 _ENDPOINT = re.compile(r"(tcp|tls)/(\[[0-9a-fA-F:.]+\]|[^:/\s]+):([0-9]{1,5})")
 _YES = {"1": True, "0": False, "": False}
@@ -53,45 +42,13 @@ class Network:
             raise MiddlewareError("IREVLA_TLS_CERT and IREVLA_TLS_KEY", "belong together", "set both or neither")
 
     @property
-    def meeting_point(self) -> str:
-        return f"tcp/127.0.0.1:{MEETING_PORT + self.domain}"
+    def meeting_points(self) -> tuple[str, ...]:
+        first = MEETING_PORT + MEETING_POINTS * self.domain
+        return tuple(f"tcp/127.0.0.1:{first + number}" for number in range(MEETING_POINTS))
 
     @property
     def two_hosts(self) -> bool:
         return bool(self.connect or self.listen)
-
-    def node_config(self) -> zenoh.Config:
-        """The configuration of a node's session: a peer on loopback."""
-        config = _common("peer")
-        _set(config, "listen/endpoints", ["tcp/127.0.0.1:0", self.meeting_point])
-        _set(config, "connect/endpoints", [self.meeting_point, ROUTER])
-        # For ever and in the background: the meeting port's holder may die, and a router may come, at any time.
-        for side, longest_ms in (("listen", 500), ("connect", 1000)):
-            _set(config, f"{side}/timeout_ms", -1)
-            _set(config, f"{side}/exit_on_failure", False)
-            _set(config, f"{side}/retry", _retry(longest_ms))
-        return config
-
-    def gateway_config(self) -> zenoh.Config:
-        """The configuration of the one session of a host that routes to other hosts; it fails if there is a router."""
-        config = _common("router")
-        _set(config, "listen/endpoints", [ROUTER, *self.listen])
-        _set(config, "listen/exit_on_failure", True)
-        _set(config, "connect/endpoints", list(self.connect))
-        _set(config, "connect/timeout_ms", -1)
-        _set(config, "connect/exit_on_failure", False)
-        _set(config, "connect/retry", _retry(2000))
-        tls = "transport/link/tls"
-        if self.ca is not None:
-            _set(config, f"{tls}/root_ca_certificate", str(self.ca))
-        if self.certificate is not None:
-            for side in ("listen", "connect"):
-                _set(config, f"{tls}/{side}_certificate", str(self.certificate))
-                _set(config, f"{tls}/{side}_private_key", str(self.key))
-        # Who connects shows a certificate of the same authority, or is sent away.
-        _set(config, f"{tls}/enable_mtls", True)
-        _set(config, f"{tls}/verify_name_on_connect", True)
-        return config
 
     def _check(self, name: str, endpoint: str) -> None:
         match = _ENDPOINT.fullmatch(endpoint)
@@ -125,25 +82,6 @@ def from_environment(environment: Mapping[str, str]) -> Network:
         key=_path(environment.get("IREVLA_TLS_KEY", "")),
         allow_plaintext=_YES[plaintext],
     )
-
-
-def _common(mode: str) -> zenoh.Config:
-    config = zenoh.Config()
-    _set(config, "mode", mode)
-    _set(config, "scouting/multicast/enabled", False)
-    _set(config, "scouting/gossip/enabled", True)
-    # The cache of a latched topic orders its samples by time.
-    _set(config, "timestamping/enabled", True)
-    _set(config, "transport/shared_memory/enabled", False)
-    return config
-
-
-def _retry(longest_ms: int) -> dict[str, float]:
-    return {"period_init_ms": 200, "period_max_ms": longest_ms, "period_increase_factor": 1.5}
-
-
-def _set(config: zenoh.Config, key: str, value: object) -> None:
-    config.insert_json5(key, json.dumps(value))
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -1,0 +1,148 @@
+"""Helpers of the middleware tests: a domain of their own, spinning with a deadline, and other processes.
+
+Run as a program this is one of those processes: ``python ros_toys.py ROLE ARGUMENT...``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+DEADLINE_S = 30.0
+HERE = Path(__file__).resolve()
+
+
+def free_domain() -> int:
+    """A domain whose first meeting point nobody listens on, below those whose DDS ports are ephemeral ones."""
+    domains = list(range(1, 100))
+    random.SystemRandom().shuffle(domains)
+    for domain in domains:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 17447 + 3 * domain)) != 0:
+                return domain
+    raise RuntimeError("no free domain")
+
+
+# Tests meet neither each other's nodes nor a robot's. Children inherit the choice.
+if "IREVLA_TEST_DOMAIN" not in os.environ:
+    os.environ["IREVLA_TEST_DOMAIN"] = str(free_domain())
+os.environ["ROS_DOMAIN_ID"] = os.environ["IREVLA_TEST_DOMAIN"]
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+for _name in ("IREVLA_CONNECT", "IREVLA_LISTEN"):
+    os.environ.pop(_name, None)
+
+from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown  # noqa: E402
+from irevla_ros.ros.backend import Backend, chosen  # noqa: E402
+
+EMBEDDED = chosen().backend is Backend.EMBEDDED
+
+
+@contextmanager
+def opened(args: list[str] | None = None) -> Iterator[None]:
+    """A context from ``init`` to ``shutdown``."""
+    init(args=args or [])
+    try:
+        yield
+    finally:
+        try_shutdown()
+
+
+def spin_until(predicate: Callable[[], Any], *nodes: Node, timeout_s: float = DEADLINE_S) -> None:
+    """Run the callbacks of ``nodes`` until ``predicate`` holds; fail when it does not in time."""
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        executor.add_node(node)
+    end = time.monotonic() + timeout_s
+    try:
+        while not predicate():
+            assert time.monotonic() < end, f"did not happen within {timeout_s} s"
+            executor.spin_once(timeout_sec=0.05)
+    finally:
+        for node in nodes:
+            executor.remove_node(node)
+        executor.shutdown()
+
+
+def spin_for(seconds: float, *nodes: Node) -> None:
+    """Run the callbacks of ``nodes`` for a while: only to show that something does not happen."""
+    end = time.monotonic() + seconds
+    spin_until(lambda: time.monotonic() > end, *nodes, timeout_s=seconds + DEADLINE_S)
+
+
+def wait_until(predicate: Callable[[], Any], timeout_s: float = DEADLINE_S) -> None:
+    """Wait for what other threads or processes do."""
+    end = time.monotonic() + timeout_s
+    while not predicate():
+        assert time.monotonic() < end, f"did not happen within {timeout_s} s"
+        time.sleep(0.01)
+
+
+class Process:
+    """Another process, with its lines as they come; it is killed at the end of the ``with``."""
+
+    def __init__(self, *words: object, environment: dict[str, str] | None = None) -> None:
+        paths = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
+        self._child = subprocess.Popen(
+            [sys.executable, str(HERE), *map(str, words)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+            env={**os.environ, "PYTHONPATH": paths, **(environment or {})},
+        )  # fmt: skip
+        self.pid = self._child.pid
+
+    def line(self) -> str:
+        """Its next line of output; empty at its end."""
+        return _stream(self._child.stdout).readline().strip()
+
+    def expect(self, word: str) -> str:
+        """Read lines until one starts with ``word``."""
+        while True:
+            line = self.line()
+            if line.startswith(word):
+                return line
+            assert line or self._child.poll() is None, f"ended before {word!r}: {_stream(self._child.stderr).read()}"
+
+    def signal(self, number: int) -> None:
+        self._child.send_signal(number)
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+    def finish(self) -> tuple[int, str, str]:
+        """(exit code, rest of its output, its errors)."""
+        output, errors = self._child.communicate(timeout=DEADLINE_S)
+        return self._child.returncode, output, errors
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child.poll() is None:
+            self.kill()
+        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
+            if stream is not None and not stream.closed:
+                stream.close()
+
+
+def _stream(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def say(*words: object) -> None:
+    """One whole line on standard output."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+if __name__ == "__main__":
+    import ros_roles
+
+    sys.exit(ros_roles.main(sys.argv[1], sys.argv[2:]))
