@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
 DEADLINE_S = 30.0
 HERE = Path(__file__).resolve()
 
@@ -43,6 +45,28 @@ from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown  # n
 from irevla_ros.ros.backend import Backend, chosen  # noqa: E402
 
 EMBEDDED = chosen().backend is Backend.EMBEDDED
+embedded_only = pytest.mark.skipif(not EMBEDDED, reason="looks into the embedded backend; this run is native")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def context() -> Iterator[None]:
+    """One context for a test module that imports this fixture."""
+    with opened():
+        yield
+
+
+@pytest.fixture
+def make_node() -> Iterator[Callable[..., Node]]:
+    """Makes nodes, and destroys them after the test."""
+    made: list[Node] = []
+
+    def make(name: str = "node", **kwargs: Any) -> Node:
+        made.append(Node(name, **kwargs))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.destroy_node()
 
 
 @contextmanager
