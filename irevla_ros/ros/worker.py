@@ -83,11 +83,11 @@ class LatestWorker(Generic[Item, Result]):
                 result = self._work(item)
             except Exception as error:  # it belongs to the executor's thread, where it is raised or handed over
                 fault = error
-            with self._changed:
+            with self._changed:  # once closed, there is nobody to tell
                 if self._closed:
                     return
                 self._results.append((result, fault))
-            self._tell()
+                self._tell()
 
     def _deliver(self) -> None:
         while self._results and not self._closed:
