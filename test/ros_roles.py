@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from irevla_ros.ros import Node, spin
+from irevla_ros.ros import Node, init, spin
 from irevla_ros.ros.messages import Image, String, Trigger, TwistStamped, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED, SENSOR
 from irevla_ros.ros.run import run_node
@@ -17,7 +17,9 @@ from ros_toys import opened, say
 
 
 def main(role: str, arguments: list[str]) -> int:
-    roles: dict[str, Callable[..., int]] = {"arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo}
+    roles: dict[str, Callable[..., int]] = {
+        "arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo, "forget": forget,
+    }  # fmt: skip
     return roles[role](*arguments)
 
 
@@ -138,3 +140,11 @@ def echo() -> int:
         return node
 
     return run_node(make)
+
+
+def forget() -> int:
+    """Opens, publishes and leaves without a word."""
+    init(args=[])
+    Node("forgetful").create_publisher(String, "word", LATCHED).publish(String(data="x"))
+    say("leaving")
+    return 0
