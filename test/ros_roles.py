@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from irevla_ros.ros import Node, init, spin
-from irevla_ros.ros.messages import Image, String, Trigger, TwistStamped, numbers
+from irevla_ros.ros.messages import Image, Int64, String, Trigger, TwistStamped, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED, SENSOR
 from irevla_ros.ros.run import run_node
 from ros_toys import opened, say
@@ -19,6 +19,7 @@ from ros_toys import opened, say
 def main(role: str, arguments: list[str]) -> int:
     roles: dict[str, Callable[..., int]] = {
         "arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo, "forget": forget,
+        "robot": robot, "learner": learner,
     }  # fmt: skip
     return roles[role](*arguments)
 
@@ -148,3 +149,49 @@ def forget() -> int:
     Node("forgetful").create_publisher(String, "word", LATCHED).publish(String(data="x"))
     say("leaving")
     return 0
+
+
+def robot() -> int:
+    """One side of two hosts: numbers out, answers in, a service, a latched state."""
+
+    def make() -> Node:
+        node = Node("robot")
+        numbers_out = node.create_publisher(Int64, "number", EVENT)
+        node.create_publisher(String, "state", LATCHED).publish(String(data="ready"))
+        sent = [0]
+
+        def tick() -> None:
+            sent[0] += 1
+            numbers_out.publish(Int64(data=sent[0]))
+
+        def answer(_: Any, response: Any) -> Any:
+            response.success, response.message = True, "robot"
+            return response
+
+        node.create_timer(0.05, tick)
+        node.create_subscription(Int64, "echo", lambda m: say("echo", m.data), EVENT)
+        node.create_service(Trigger, "stop", answer)
+        say("up")
+        return node
+
+    return run_node(make)
+
+
+def learner() -> int:
+    """The other side: sends every number back, calls the service every half second."""
+
+    def make() -> Node:
+        node = Node("learner")
+        back = node.create_publisher(Int64, "echo", EVENT)
+        client = node.create_client(Trigger, "stop")
+        node.create_subscription(Int64, "number", back.publish, EVENT)
+        node.create_subscription(String, "state", lambda m: say("state", m.data), LATCHED)
+        node.create_timer(0.5, lambda: client.call_async(Trigger.Request()).add_done_callback(told))
+        say("up")
+        return node
+
+    def told(future: Any) -> None:
+        if future.done():
+            say("answer", future.result().message)
+
+    return run_node(make)

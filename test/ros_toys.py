@@ -6,12 +6,14 @@ Run as a program this is one of those processes: ``python ros_toys.py ROLE ARGUM
 from __future__ import annotations
 
 import os
+import queue
 import random
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -36,10 +38,10 @@ def free_domain() -> int:
 # Tests meet neither each other's nodes nor a robot's. Children inherit the choice.
 if "IREVLA_TEST_DOMAIN" not in os.environ:
     os.environ["IREVLA_TEST_DOMAIN"] = str(free_domain())
+    for _name in ("IREVLA_CONNECT", "IREVLA_LISTEN"):
+        os.environ.pop(_name, None)
 os.environ["ROS_DOMAIN_ID"] = os.environ["IREVLA_TEST_DOMAIN"]
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-for _name in ("IREVLA_CONNECT", "IREVLA_LISTEN"):
-    os.environ.pop(_name, None)
 
 from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown  # noqa: E402
 from irevla_ros.ros.backend import Backend, chosen  # noqa: E402
@@ -112,18 +114,28 @@ def wait_until(predicate: Callable[[], Any], timeout_s: float = DEADLINE_S) -> N
 class Process:
     """Another process, with its lines as they come; it is killed at the end of the ``with``."""
 
-    def __init__(self, *words: object, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *words: object, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         paths = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
         self._child = subprocess.Popen(
-            [sys.executable, str(HERE), *map(str, words)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+            [*prefix, sys.executable, str(HERE), *map(str, words)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
             env={**os.environ, "PYTHONPATH": paths, **(environment or {})},
         )  # fmt: skip
         self.pid = self._child.pid
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._errors: list[str] = []
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_output, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
 
     def line(self) -> str:
-        """Its next line of output; empty at its end."""
-        return _stream(self._child.stdout).readline().strip()
+        """Its next line of output; empty at its end. Fails when none comes in time."""
+        try:
+            return self._lines.get(timeout=DEADLINE_S)
+        except queue.Empty:
+            raise AssertionError(f"no output within {DEADLINE_S} s; errors: {''.join(self._errors)}") from None
 
     def expect(self, word: str) -> str:
         """Read lines until one starts with ``word``."""
@@ -131,7 +143,7 @@ class Process:
             line = self.line()
             if line.startswith(word):
                 return line
-            assert line or self._child.poll() is None, f"ended before {word!r}: {_stream(self._child.stderr).read()}"
+            assert line, f"ended before {word!r}: {''.join(self._errors)}"
 
     def signal(self, number: int) -> None:
         self._child.send_signal(number)
@@ -142,8 +154,22 @@ class Process:
 
     def finish(self) -> tuple[int, str, str]:
         """(exit code, rest of its output, its errors)."""
-        output, errors = self._child.communicate(timeout=DEADLINE_S)
-        return self._child.returncode, output, errors
+        code = self._child.wait(timeout=DEADLINE_S)
+        for reader in self._readers:
+            reader.join()
+        rest: list[str] = []
+        while line := self._lines.get():
+            rest.append(line)
+        return code, "\n".join(rest), "".join(self._errors)
+
+    def _read_output(self) -> None:
+        for line in _stream(self._child.stdout):
+            self._lines.put(line.strip())
+        self._lines.put("")
+
+    def _read_errors(self) -> None:
+        for line in _stream(self._child.stderr):
+            self._errors.append(line)
 
     def __enter__(self) -> Process:
         return self
@@ -151,9 +177,10 @@ class Process:
     def __exit__(self, *_: object) -> None:
         if self._child.poll() is None:
             self.kill()
-        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
-            if stream is not None and not stream.closed:
-                stream.close()
+        for reader in self._readers:
+            reader.join()
+        for stream in (self._child.stdout, self._child.stderr):
+            _stream(stream).close()
 
 
 def _stream(stream: IO[str] | None) -> IO[str]:

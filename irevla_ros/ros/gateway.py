@@ -29,7 +29,7 @@ def main() -> int:
     except IrevlaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    gateway = Gateway(network)
+    gateway = Gateway(network, lambda text: print(f"warning: {text}", file=sys.stderr, flush=True))
     gateway.start()
     stop.wait()
     gateway.close()

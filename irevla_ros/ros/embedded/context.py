@@ -17,11 +17,14 @@ from irevla_ros.ros.embedded.arguments import RosArguments, parse
 from irevla_ros.ros.embedded.exceptions import NotInitializedException
 from irevla_ros.ros.embedded.gateway import Gateway
 from irevla_ros.ros.embedded.graph import Graph
+from irevla_ros.ros.embedded.logging import LoggingSeverity, LogOutput
 from irevla_ros.ros.embedded.network import from_environment
 from irevla_ros.ros.embedded.session import open_node_session
 from irevla_ros.ros.embedded.wire import close_session
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_WARNING = (LoggingSeverity.WARN, "gateway")
+_HERE = (__file__, "Context", 0)
 
 
 class Wakeable(Protocol):
@@ -47,7 +50,8 @@ class Context:
         self.session = open_node_session(network)
         self.session_id = str(self.session.info.zid())
         self.graph = Graph(self.session, self.domain)
-        self.gateway = Gateway(network) if network.two_hosts else None
+        log = LogOutput(self.arguments.log_levels, console=self.arguments.console)
+        self.gateway = Gateway(network, lambda text: log.write(*_WARNING, text, _HERE)) if network.two_hosts else None
         if self.gateway is not None:
             self.gateway.start()
 

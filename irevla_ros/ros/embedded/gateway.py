@@ -8,25 +8,31 @@ first: ``python -m irevla_ros.ros.gateway``.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import zenoh
 
 from irevla_ros.ros.embedded.network import Network
-from irevla_ros.ros.embedded.session import gateway_config
+from irevla_ros.ros.embedded.session import ROUTER, gateway_config
 from irevla_ros.ros.embedded.wire import close_session
 
 _RETRY_S = 1.0
+_TAKEN = "Address already in use"
 
 
 class Gateway:
-    """Stands for election from ``start`` to ``close``, in a thread of its own."""
+    """Stands for election from ``start`` to ``close``, in a thread of its own.
 
-    def __init__(self, network: Network) -> None:
+    ``report`` is told, once each, of what else than another gateway keeps it from routing, such as a wrong certificate.
+    """
+
+    def __init__(self, network: Network, report: Callable[[str], None]) -> None:
         self._network = network
+        self._report = report
+        self._reported = ""
         self._stop = threading.Event()
         self._elected = threading.Event()
         self._thread = threading.Thread(target=self._run, name="irevla-gateway", daemon=True)
-        self.last_error = ""
 
     @property
     def elected(self) -> bool:
@@ -46,11 +52,17 @@ class Gateway:
             try:
                 session = zenoh.open(gateway_config(self._network))
             except zenoh.ZError as error:
-                # As a rule another process is the gateway; certificates that do not fit end here, too.
-                self.last_error = " ".join(str(error).split())
+                self._complain(" ".join(str(error).split()))
                 self._stop.wait(_RETRY_S)
                 continue
             self._elected.set()
             self._stop.wait()
             close_session(session)
             self._elected.clear()
+
+    def _complain(self, text: str) -> None:
+        # Zenoh appends where in its source it happened.
+        text = text.split(" at /")[0]
+        if not (_TAKEN in text and ROUTER in text) and text != self._reported:
+            self._reported = text
+            self._report(f"no link to other hosts: {text}")

@@ -22,6 +22,7 @@ from irevla_ros.ros.errors import MiddlewareError
 ROUTER = "tcp/127.0.0.1:7447"
 _OWN = "tcp/127.0.0.1:0"
 _ATTEMPTS = 5
+_PATIENCE_MS = 100
 
 
 def open_node_session(network: Network) -> zenoh.Session:
@@ -57,6 +58,8 @@ def gateway_config(network: Network) -> zenoh.Config:
 
 def _node_config(network: Network, point: str | None) -> zenoh.Config:
     config = _common("peer")
+    # Opening waits for others no longer than this; the first process of a host has none to wait for.
+    _set(config, "scouting/delay", _PATIENCE_MS)
     _set(config, "listen/endpoints", [_OWN] if point is None else [_OWN, point])
     _connect(config, [one for one in (*network.meeting_points, ROUTER) if one != point], longest_ms=1000)
     return config
