@@ -115,11 +115,15 @@ class Process:
     """Another process, with its lines as they come; it is killed at the end of the ``with``."""
 
     def __init__(
-        self, *words: object, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()
+        self,
+        *words: object,
+        script: Path = HERE,
+        environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         paths = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
         self._child = subprocess.Popen(
-            [*prefix, sys.executable, str(HERE), *map(str, words)],
+            [*prefix, sys.executable, str(script), *map(str, words)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
             env={**os.environ, "PYTHONPATH": paths, **(environment or {})},
         )  # fmt: skip
