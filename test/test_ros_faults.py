@@ -129,13 +129,22 @@ def test_malformed_requests_and_responses(make_node: MakeNode, stranger: zenoh.S
         return response
 
     service = server.create_service(SetBool, "engage", agree)
-    where = service.key
+
+    def ask(payload: bytes, attachment: bytes | None) -> None:
+        stranger.get(service.key, direct(lambda _: None), payload=payload, attachment=attachment, timeout=5.0)
+
+    def answered() -> bool:
+        ask(bytes(serialize(SetBool.Request(data=True))), stamped(1, GID))
+        return bool(asked)
+
+    # Until the stranger's session knows of the service, what it asks goes nowhere.
+    spin_until(answered, server)
     # Requests: no answer, no call of the callback, a count.
     for payload, attachment in [*NOISE[1:], (bytes(serialize(SetBool.Request())), None)]:
         before = service.malformed
-        stranger.get(where, direct(lambda _: None), payload=payload, attachment=attachment, timeout=5.0)
+        ask(payload, attachment)
         spin_until(lambda before=before: service.malformed == before + 1, server)
-    assert asked == []
+    assert asked and all(asked)
     # Responses: the future ends with the error.
     fake = Endpoint("/fake", "std_srvs/srv/Trigger", service_hash("std_srvs/srv/Trigger"), "::,10:,:,:,,")
     token = Entity(Kind.SERVICE, domain(), str(stranger.info.zid()), 0, 1, "/", "fake", fake).token()
