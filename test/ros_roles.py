@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from irevla_ros.ros import Node, init, spin
+from irevla_ros.ros import ExternalShutdownException, Node, init, ok, spin, try_shutdown
 from irevla_ros.ros.messages import Image, Int64, String, Trigger, TwistStamped, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED, SENSOR
 from irevla_ros.ros.run import run_node
@@ -19,7 +20,7 @@ from ros_toys import opened, say
 def main(role: str, arguments: list[str]) -> int:
     roles: dict[str, Callable[..., int]] = {
         "arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo, "forget": forget,
-        "robot": robot, "learner": learner,
+        "robot": robot, "learner": learner, "plain": plain,
     }  # fmt: skip
     return roles[role](*arguments)
 
@@ -195,3 +196,19 @@ def learner() -> int:
             say("answer", future.result().message)
 
     return run_node(make)
+
+
+def plain() -> int:
+    """rclpy's own idiom: init, spin, and whatever a signal makes of it."""
+    # Where the tests run in the background, children inherit that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    init(args=[])
+    node = Node("plain")
+    say("spinning")
+    try:
+        spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException) as error:
+        say("raised", type(error).__name__)
+    say("ok", ok())
+    try_shutdown()
+    return 0

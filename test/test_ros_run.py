@@ -66,3 +66,13 @@ def test_the_handlers_from_before_come_back() -> None:
     assert run_node(Quitter, args=[]) == 0
     assert signal.getsignal(signal.SIGTERM) is before
     assert not ok() and "irevla_ros.ros.run" in sys.modules
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "ExternalShutdown")])
+def test_plain_spin_ends_on_signals_as_in_rclpy(number: signal.Signals, raised: str) -> None:
+    with Process("plain") as process:
+        process.expect("spinning")
+        process.signal(number)
+        assert process.expect("raised").startswith(f"raised {raised}")
+        assert process.expect("ok") == "ok False"
+        assert process.finish()[0] == 0

@@ -23,6 +23,7 @@ ROUTER = "tcp/127.0.0.1:7447"
 _OWN = "tcp/127.0.0.1:0"
 _ATTEMPTS = 5
 _PATIENCE_MS = 100
+_MOST_BATCHES = 16  # of 64 kB, allocated as needed
 
 
 def open_node_session(network: Network) -> zenoh.Session:
@@ -74,6 +75,9 @@ def _common(mode: str) -> zenoh.Config:
     _set(config, "timestamping/enabled", True)
     _set(config, "transport/shared_memory/enabled", False)
     _set(config, "listen/exit_on_failure", True)
+    # Zenoh drops what finds the queue to a peer full for a millisecond, an image after 50. A camera image is a dozen
+    # batches; with room for all of them it does not matter when the scheduler lets the peer read.
+    _set(config, "transport/link/tx/queue/size/data", _MOST_BATCHES)
     return config
 
 
