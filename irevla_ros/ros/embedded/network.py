@@ -13,7 +13,9 @@ from irevla_ros.ros.errors import MiddlewareError
 MEETING_PORT = 17447  # of domain 0; clear of ROS's DDS ports and of the ephemeral range
 MEETING_POINTS = 3  # ports a domain
 MAX_DOMAIN = 232
+ROUTER_PORT = 7447  # rmw_zenohd's
 _ENDPOINT = re.compile(r"(tcp|tls)/(\[[0-9a-fA-F:.]+\]|[^:/\s]+):([0-9]{1,5})")
+_WILDCARDS = ("0.0.0.0", "[::]")
 _YES = {"1": True, "0": False, "": False}
 
 
@@ -54,7 +56,10 @@ class Network:
         match = _ENDPOINT.fullmatch(endpoint)
         if match is None or not 0 < int(match.group(3)) < 65536:
             raise MiddlewareError(f"{name}={endpoint}", "is not tls/HOST:PORT", "write for example tls/gpu-box:7447")
-        protocol, host = match.group(1), match.group(2)
+        protocol, host, port = match.group(1), match.group(2), int(match.group(3))
+        if name == "IREVLA_LISTEN" and port == ROUTER_PORT and host in _WILDCARDS:
+            remedy = "give this host's own address, or another port"
+            raise MiddlewareError(f"{name}={endpoint}", f"port {ROUTER_PORT} of loopback is the local router's", remedy)
         if protocol == "tcp" and not self.allow_plaintext and not _is_loopback(host):
             remedy = "use tls/, or set IREVLA_ALLOW_PLAINTEXT=1 on a network that you trust"
             raise MiddlewareError(f"{name}={endpoint}", "plaintext stays on this host", remedy)

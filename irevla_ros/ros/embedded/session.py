@@ -16,10 +16,10 @@ import socket
 
 import zenoh
 
-from irevla_ros.ros.embedded.network import Network
+from irevla_ros.ros.embedded.network import ROUTER_PORT, Network
 from irevla_ros.ros.errors import MiddlewareError
 
-ROUTER = "tcp/127.0.0.1:7447"
+ROUTER = f"tcp/127.0.0.1:{ROUTER_PORT}"
 _OWN = "tcp/127.0.0.1:0"
 _ATTEMPTS = 5
 _PATIENCE_MS = 100
