@@ -203,3 +203,14 @@ def test_publishing_from_many_threads_loses_nothing(make_node: MakeNode) -> None
         thread.join()
     spin_until(lambda: len(got) == 200, node)
     assert sorted(got) == list(range(200))
+
+
+@embedded_only
+def test_a_destroyed_publisher_says_so(make_node: MakeNode) -> None:
+    from irevla_ros.ros.errors import MiddlewareError
+
+    node = make_node()
+    publisher = node.create_publisher(String, "word", EVENT)
+    node.destroy_publisher(publisher)
+    with pytest.raises(MiddlewareError, match=r"^publish on /word: .*; see whether the endpoint or the context was closed$"):
+        publisher.publish(String(data="x"))

@@ -18,7 +18,7 @@ from irevla_ros.ros.embedded.keys import Kind
 from irevla_ros.ros.embedded.qos import QoSProfile
 from irevla_ros.ros.embedded.types.cdr import CdrError, serialize
 from irevla_ros.ros.embedded.types.hashes import service_hash
-from irevla_ros.ros.embedded.wire import direct
+from irevla_ros.ros.embedded.wire import direct, zenoh_errors
 
 # As in rmw_zenoh_cpp's configuration: a call without an answer is forgotten after ten minutes.
 _QUERY_TIMEOUT_S = 600.0
@@ -78,7 +78,8 @@ class Client(Declared):
     def call_async(self, request: Any) -> Future:
         """Send a request. The future is completed on the executor's thread; if nobody answers, never.
 
-        Raises TypeError for another type's request, CdrError, NotInitializedException after shutdown.
+        Raises TypeError for another type's request, CdrError, NotInitializedException after shutdown, MiddlewareError once
+        the client is destroyed.
         """
         if not isinstance(request, self.srv_type.Request):
             raise TypeError(f"Expected {self.srv_type.Request}, got {type(request)}")
@@ -88,12 +89,13 @@ class Client(Declared):
         with self._lock:
             self._pending[call.number] = call
         call.future.add_done_callback(self.remove_pending_request)
-        self._querier.get(
-            direct(functools.partial(self._arrived, call), functools.partial(self._ended, call)),
-            payload=payload,
-            attachment=stamped(call.number, self.gid),
-            cancellation_token=call.cancellation,
-        )
+        with zenoh_errors(f"call of {self.service_name}"):
+            self._querier.get(
+                direct(functools.partial(self._arrived, call), functools.partial(self._ended, call)),
+                payload=payload,
+                attachment=stamped(call.number, self.gid),
+                cancellation_token=call.cancellation,
+            )
         return call.future
 
     def remove_pending_request(self, future: Future) -> None:

@@ -74,13 +74,11 @@ class Inbox(Generic[T]):
         self._discard = discard
         self._entries: deque[T] = deque()
         self._lock = threading.Lock()
-        self.received = 0
         self.dropped = 0
 
     def put(self, entry: T) -> None:
         oldest: T | None = None
         with self._lock:
-            self.received += 1
             if len(self._entries) >= self._depth:
                 oldest = self._entries.popleft()
                 self.dropped += 1

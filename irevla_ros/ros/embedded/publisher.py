@@ -14,6 +14,7 @@ from irevla_ros.ros.embedded.keys import Kind
 from irevla_ros.ros.embedded.qos import QoSProfile
 from irevla_ros.ros.embedded.types.cdr import serialize
 from irevla_ros.ros.embedded.types.hashes import message_hash
+from irevla_ros.ros.embedded.wire import zenoh_errors
 from irevla_ros.ros.statistics import TopicStatistics
 
 # rmw_zenoh_cpp's period for telling subscriptions of a reliable latched topic what number was sent last.
@@ -38,12 +39,17 @@ class Publisher(Declared):
         return self.endpoint.name
 
     def publish(self, msg: Any) -> None:
-        """Send a message. Raises TypeError for another type's, CdrError, NotInitializedException after shutdown."""
+        """Send a message.
+
+        Raises TypeError for another type's, CdrError, NotInitializedException after shutdown, MiddlewareError once the
+        publisher is destroyed.
+        """
         if not isinstance(msg, self.msg_type):
             raise TypeError(f"Expected {self.msg_type}, got {type(msg)}")
         self._context.require(f"publish on {self.topic_name}")
         payload = serialize(msg)
-        self._publisher.put(payload, attachment=stamped(next(self._numbers), self.gid))
+        with zenoh_errors(f"publish on {self.topic_name}"):
+            self._publisher.put(payload, attachment=stamped(next(self._numbers), self.gid))
         self._published += 1
 
     def get_subscription_count(self) -> int:

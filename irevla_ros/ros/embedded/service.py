@@ -62,8 +62,9 @@ class Service(Declared):
             response = self.callback(request, self.srv_type.Response())
             if not isinstance(response, self.srv_type.Response):
                 raise TypeError(f"{self.service_name}: the callback returned {type(response)}, not a response")
-            if self._context.ok():
-                query.reply(self.key, serialize(response), attachment=stamped(asked.sequence, asked.gid))
+            query.reply(self.key, serialize(response), attachment=stamped(asked.sequence, asked.gid))
+        except zenoh.ZError as error:  # nobody is there to answer any more: not the server's fault
+            self._complain(f"response not sent: {error}")
         finally:
             _drop(query)
 

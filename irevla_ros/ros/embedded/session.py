@@ -59,8 +59,6 @@ def gateway_config(network: Network) -> zenoh.Config:
 
 def _node_config(network: Network, point: str | None) -> zenoh.Config:
     config = _common("peer")
-    # Opening waits for others no longer than this; the first process of a host has none to wait for.
-    _set(config, "scouting/delay", _PATIENCE_MS)
     _set(config, "listen/endpoints", [_OWN] if point is None else [_OWN, point])
     _connect(config, [one for one in (*network.meeting_points, ROUTER) if one != point], longest_ms=1000)
     return config
@@ -75,6 +73,8 @@ def _common(mode: str) -> zenoh.Config:
     _set(config, "timestamping/enabled", True)
     _set(config, "transport/shared_memory/enabled", False)
     _set(config, "listen/exit_on_failure", True)
+    # Opening waits for others no longer than this; the first process of a host has none to wait for.
+    _set(config, "scouting/delay", _PATIENCE_MS)
     # Zenoh drops what finds the queue to a peer full for a millisecond, an image after 50. A camera image is a dozen
     # batches; with room for all of them it does not matter when the scheduler lets the peer read.
     _set(config, "transport/link/tx/queue/size/data", _MOST_BATCHES)

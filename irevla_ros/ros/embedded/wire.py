@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import zenoh
+
+from irevla_ros.ros.errors import MiddlewareError
 
 T = TypeVar("T")
 
@@ -22,6 +25,17 @@ def direct(callback: Callable[[T], None], finished: Callable[[], None] | None = 
     Such a callback may do no more than put its argument into a bounded queue and wake somebody.
     """
     return zenoh.handlers.Callback(callback, finished, indirect=False)
+
+
+@contextmanager
+def zenoh_errors(action: str) -> Iterator[None]:
+    """Zenoh's errors, as MiddlewareError that names ``action``."""
+    try:
+        yield
+    except zenoh.ZError as error:
+        # Zenoh appends where in its source it happened.
+        text = " ".join(str(error).split()).split(" at /")[0]
+        raise MiddlewareError(action, text, "see whether the endpoint or the context was closed") from error
 
 
 def close_session(session: zenoh.Session) -> None:
