@@ -43,10 +43,16 @@ if "IREVLA_TEST_DOMAIN" not in os.environ:
 os.environ["ROS_DOMAIN_ID"] = os.environ["IREVLA_TEST_DOMAIN"]
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
-from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown  # noqa: E402
 from irevla_ros.ros.backend import Backend, chosen  # noqa: E402
+from irevla_ros.ros.errors import MiddlewareError  # noqa: E402
 
-EMBEDDED = chosen().backend is Backend.EMBEDDED
+try:
+    EMBEDDED = chosen().backend is Backend.EMBEDDED
+except MiddlewareError as _error:
+    pytest.skip(str(_error), allow_module_level=True)
+
+from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown  # noqa: E402
+
 embedded_only = pytest.mark.skipif(not EMBEDDED, reason="looks into the embedded backend; this run is native")
 
 

@@ -132,6 +132,8 @@ def test_robot_side_parts_load_neither_simulator_nor_ros() -> None:
 
 
 def test_the_embedded_middleware_needs_neither_ros_nor_a_simulator() -> None:
+    for library in ("zenoh", "rosbags"):
+        pytest.importorskip(library)
     script = "import os; os.environ['IREVLA_ROS'] = 'embedded'\nimport irevla_ros.ros.run, irevla_ros.ros.qos"
     assert {"zenoh", "rosbags"} <= (loaded := modules_after(script))
     assert not loaded & {"rclpy", "torch", "pybullet", "cv2"}
