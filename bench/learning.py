@@ -159,9 +159,10 @@ def measure_rollouts(pool: WorkerPool, config: RunConfig, policy: PolicySnapshot
 def measure_supervised(pool: WorkerPool, config: RunConfig, run: Path, checkpoint: Path, steps: int) -> float:
     """Samples/s of stage 0 on the run's own arrays, from the first report of the worker to its last."""
     reports: list[tuple[int, float]] = []
+    sources = len(json.loads((run / "arrays" / "tasks.json").read_text()))  # of the run's last supervised stage
     with tempfile.TemporaryDirectory() as folder:
-        training = SupervisedTraining(str(run / "arrays"), str(checkpoint), "", str(Path(folder) / "result"), "all", (1.0,),
-                                      config.backbone, config.scene.cameras, {})  # fmt: skip
+        training = SupervisedTraining(str(run / "arrays"), str(checkpoint), "", str(Path(folder) / "result"), "all",
+                                      (1.0,) * sources, config.backbone, config.scene.cameras, {})  # fmt: skip
         train(pool, training, BCConfig(steps), batch=config.supervised.batch, seed=1,
               augmentation=config.supervised.augmentation,
               on_progress=lambda news: _note(reports, news))  # fmt: skip
