@@ -204,11 +204,12 @@ def plain() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     init(args=[])
     node = Node("plain")
-    say("spinning")
     try:
+        say("spinning")
         spin(node)
+        say("end returned")
     except (KeyboardInterrupt, ExternalShutdownException) as error:
-        say("raised", type(error).__name__)
+        say("end", type(error).__name__)
     say("ok", ok())
     try_shutdown()
     return 0

@@ -113,6 +113,15 @@ class TestDeath:
                 for one in others:
                     one.kill()
 
+    def test_newcomers_meet_while_the_first_hangs(self) -> None:
+        with Process("latch", "first", "1") as first:
+            first.expect("latched")
+            first.signal(signal.SIGSTOP)
+            with Process("latch", "b", "b") as b, Process("latch", "c", "c") as c:
+                self.all_see([b, c], {"b", "c"})
+                first.signal(signal.SIGCONT)
+                self.all_see([b, c], {"first", "b", "c"})
+
     def all_see(self, processes: list[Process], names: set[str]) -> None:
         for one in processes:
             while set(json.loads(one.expect("sees").removeprefix("sees "))) != names:
