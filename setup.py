@@ -26,6 +26,7 @@ setup(
     package_data={
         NAME: ["config/*.yaml", "config/*/*.yaml"],
         NAME + ".policy": ["weights/*", "weights/*/*"],
+        NAME + ".ros": ["*.pyi"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
@@ -50,8 +51,12 @@ setup(
     extras_require={
         # Only where episodes are simulated: a robot's PC needs none of it.
         "sim": ["pybullet"],
+        # The node graph where no ROS 2 is installed.
+        "embedded": ["eclipse-zenoh", "rosbags"],
         "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"],
         "bench": ["pybullet", "stable-baselines3", "panda-gym"],
+        # Another implementation of the embedded backend's wire format, to test against.
+        "conformance": ["zenoh-ros2-sdk"],
     },
     entry_points={"console_scripts": ["irevla = irevla_ros.cli.main:main"]},
     zip_safe=False,

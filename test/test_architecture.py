@@ -21,7 +21,9 @@ ARROWS = {
     "rewards": {"core"},
     "learn": {"core", "policy"},
     "jobs": {"core", "policy", "data", "sim", "rewards", "learn"},
-    "cli": {"core", "policy", "data", "sim", "rewards", "learn", "jobs"},
+    "ros": {"core"},
+    "nodes": {"core", "policy", "data", "sim", "rewards", "learn", "jobs", "ros"},
+    "cli": {"core", "policy", "data", "sim", "rewards", "learn", "jobs", "ros", "nodes"},
 }  # fmt: skip
 
 # Part -> the libraries outside the standard library that it may import.
@@ -33,8 +35,13 @@ LIBRARIES = {
     "rewards": {"numpy", "torch"},
     "learn": {"numpy", "torch"},
     "jobs": {"numpy", "yaml", "cv2", "gymnasium", "torch", "safetensors", "matplotlib", "PIL"},
+    "ros": {"numpy", "yaml", "zenoh", "rosbags"},
+    "nodes": {"numpy"},
     "cli": {"numpy", "cv2", "gymnasium"},
 }
+
+# Part -> what only a ROS 2 installation brings: no package index has it.
+ROS = {"ros": {"rclpy", "rcl_interfaces"}}
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
@@ -58,7 +65,7 @@ def breaches(part: str, folder: Path) -> list[str]:
             if top == "irevla_ros":
                 fine = not rest or rest[0] in ARROWS[part] | {part, "__version__"}
             else:
-                fine = top in sys.stdlib_module_names or top in LIBRARIES[part]
+                fine = top in sys.stdlib_module_names or top in LIBRARIES[part] | ROS.get(part, set())
             if not fine:
                 found.append(f"{path.relative_to(folder.parent)}:{line} imports {module}")
     return found
@@ -124,6 +131,14 @@ def test_robot_side_parts_load_neither_simulator_nor_ros() -> None:
     loaded = modules_after("\n".join(files_of(part) for part in ("core", "data", "policy", "learn", "rewards")))
     assert {"torch", "numpy"} <= loaded
     assert not loaded & {"rclpy", "zenoh", "pybullet", "gymnasium", "matplotlib"}
+
+
+def test_the_embedded_middleware_needs_neither_ros_nor_a_simulator() -> None:
+    for library in ("zenoh", "rosbags"):
+        pytest.importorskip(library)
+    script = "import os; os.environ['IREVLA_ROS'] = 'embedded'\nimport irevla_ros.ros.run, irevla_ros.ros.qos"
+    assert {"zenoh", "rosbags"} <= (loaded := modules_after(script))
+    assert not loaded & {"rclpy", "torch", "pybullet", "cv2"}
 
 
 def test_core_loads_no_heavy_library() -> None:

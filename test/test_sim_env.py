@@ -289,3 +289,22 @@ def test_drawing_without_the_scenery_shows_the_same_image(cameras):
             pixels += 64 * 64
     assert different < 1e-4 * pixels  # single pixels along edges that stand on the table
     env.close()
+
+
+def test_absolute_targets_move_the_arm_as_actions_do() -> None:
+    # 20 random actions; the targets are what a robot would be given for them: measured tip plus delta, commanded yaw
+    # plus turn. Both episodes are equal to the last bit.
+    by_action, by_target = PandaEnv("families", "pick-green-cylinder"), PandaEnv("families", "pick-green-cylinder")
+    first, _ = by_action.reset(seed=3)
+    by_target.reset(seed=3)
+    rng, limits = np.random.default_rng(0), np.asarray(by_action.actions.limits)
+    for _ in range(20):
+        action = rng.uniform(-1, 1, 5).astype(np.float32)
+        delta = action * limits.astype(np.float32)
+        arm = by_target.world.arm
+        stepped = by_target.step_to(arm.tip()[0] + delta[:3], arm.yaw + delta[3], float(delta[4]))
+        wanted = by_action.step(action)
+        for name in ("front", "proprio"):
+            np.testing.assert_array_equal(stepped[0][name], wanted[0][name])
+        assert stepped[1:] == wanted[1:]
+    assert not np.array_equal(first["proprio"], wanted[0]["proprio"])

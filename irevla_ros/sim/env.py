@@ -13,9 +13,12 @@ from irevla_ros.core.errors import ConfigError, unknown_name
 from irevla_ros.core.spec import ActionSpec, ProprioSpec
 from irevla_ros.core.types import ByteArray, FloatArray, Observation
 from irevla_ros.sim.experts import ExpertNoise, ScriptedExpert
+from irevla_ros.sim.panda import Vector
 from irevla_ros.sim.suite import Suite, load_suite
 from irevla_ros.sim.tasks import Task, TaskSpec
 from irevla_ros.sim.world import CAMERAS, CONTROL_HZ, World
+
+Stepped = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
 
 START_LOW = np.array([0.39, -0.06, 0.14])  # m: where the tip starts
 START_HIGH = np.array([0.47, 0.06, 0.20])
@@ -83,9 +86,19 @@ class PandaEnv(gymnasium.Env[dict[str, Any], FloatArray]):
         self.world.settle(12)
         return self._observe(), self._info(success=False, failure=False)
 
-    def step(self, action: FloatArray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        task = self._running_task()
+    def step(self, action: FloatArray) -> Stepped:
+        self._running_task()
         self.world.step(np.asarray(action, np.float32))
+        return self._stepped()
+
+    def step_to(self, position: Vector, yaw: float, gripper: float) -> Stepped:
+        """As ``step``, towards an absolute pose as a robot is given it: tip [3] m, yaw rad, gripper open when positive."""
+        self._running_task()
+        self.world.move_to(position, yaw, gripper)
+        return self._stepped()
+
+    def _stepped(self) -> Stepped:
+        task = self._running_task()
         self._steps += 1
         self._held = self._held + 1 if task.succeeded(self.world) else 0
         success = self._held >= task.hold

@@ -20,6 +20,7 @@ CONTROL_HZ = 10
 SUBSTEPS = PHYSICS_HZ // CONTROL_HZ
 WORKSPACE_LOW = np.array([0.28, -0.32, 0.012])  # metres, base frame; the table top is z = 0
 WORKSPACE_HIGH = np.array([0.70, 0.32, 0.35])
+YAW_LIMIT = 1.7  # rad
 TABLE_COLOUR = (0.56, 0.53, 0.50, 1.0)
 NOTHING_DRAWN = 0.9999  # depth beyond which a pixel shows nothing: everything is nearer than 2.9 of the 3 m drawn
 
@@ -210,10 +211,13 @@ class World:
                                   "check the policy's output")  # fmt: skip
         physical = dict(zip(self._actions.names, self._actions.to_physical(action), strict=True))
         delta = np.array([physical.get(name, 0.0) for name in ("dx", "dy", "dz")])
-        position = np.clip(self.arm.tip()[0] + delta, WORKSPACE_LOW, WORKSPACE_HIGH)
-        yaw = float(np.clip(self.arm.yaw + physical.get("drz", 0.0), -1.7, 1.7))
-        self.gripper = float(physical.get("gripper", self.gripper))
-        self.arm.move(position, yaw, 1.0 if self.gripper > 0 else -1.0)
+        self.move_to(self.arm.tip()[0] + delta, self.arm.yaw + physical.get("drz", 0.0), physical.get("gripper", self.gripper))
+
+    def move_to(self, position: Vector, yaw: float, gripper: float) -> None:
+        """One control period towards a pose: tip [3] m, yaw rad, gripper open when positive; within the workspace."""
+        self.gripper = float(gripper)
+        self.arm.move(np.clip(position, WORKSPACE_LOW, WORKSPACE_HIGH), float(np.clip(yaw, -YAW_LIMIT, YAW_LIMIT)),
+                      1.0 if self.gripper > 0 else -1.0)  # fmt: skip
         self.settle(SUBSTEPS)
 
     def settle(self, substeps: int) -> None:

@@ -1,0 +1,166 @@
+"""JSON messages between nodes: frozen dataclasses under a name and a format number, parsed strictly.
+
+``{"message": "arbiter/step", "format": 1, ...every field...}``. Nothing is guessed: a field that is missing, unknown,
+given twice, of another type or not finite makes the whole message a ``MessageError``, which names it on one line. The
+receiver counts that and goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import sys
+import types
+import typing
+from enum import Enum, IntEnum
+from typing import Any, ClassVar, TypeVar
+
+from irevla_ros.core.errors import IrevlaError
+
+M = TypeVar("M", bound="Message")
+
+MAX_LENGTH = 1 << 20  # characters
+MAX_INT = (1 << 63) - 1  # what a stamp in nanoseconds, and int64 on disk, can hold
+_REMEDY = "run the same release of irevla_ros on both sides"
+
+
+class MessageError(IrevlaError):
+    """A message or a record is malformed, of another format, or out of range: it is dropped and counted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """Base of what travels as JSON. A subclass gives ``KIND`` (the topic's meaning) and ``FORMAT``.
+
+    Fields may be bool, int (64 bit), float (finite), str, Enum (by value; IntEnum by lower-case name), ``T | None``,
+    ``tuple[T, ...]``, ``tuple[A, B]`` and nested frozen dataclasses.
+    """
+
+    KIND: ClassVar[str]
+    FORMAT: ClassVar[int] = 1
+
+    def to_json(self) -> str:
+        """One line. Raises MessageError for a number that JSON cannot carry (NaN or infinite)."""
+        values = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        try:
+            return json.dumps({"message": self.KIND, "format": self.FORMAT, **values}, allow_nan=False)
+        except ValueError:
+            raise MessageError(f"a message {self.KIND!r} with a number that is not finite",
+                               "JSON carries finite numbers only", "send None for what is not known") from None  # fmt: skip
+
+    @classmethod
+    def from_json(cls: type[M], text: str) -> M:
+        """The inverse of ``to_json``. Raises MessageError on anything that ``to_json`` of this format did not write."""
+        tree = _parse(cls.KIND, text)
+        kind, number = tree.pop("message", None), tree.pop("format", None)
+        if kind != cls.KIND:
+            raise MessageError(f"message {_short(kind)}", f"{cls.KIND!r} is expected here", "check the remapping of topics")
+        if type(number) is not int or number != cls.FORMAT:
+            raise MessageError(f"message {cls.KIND!r} of format {_short(number)}", f"this release reads {cls.FORMAT}", _REMEDY)
+        message: M = _build(cls, tree, cls.KIND)
+        return message
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, IntEnum):
+        return value.name.lower()
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _parse(kind: str, text: str) -> dict[str, Any]:
+    if len(text) > MAX_LENGTH:
+        raise MessageError(f"message {kind!r} of {len(text)} characters", f"at most {MAX_LENGTH} are read", "send less")
+    try:
+        tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise MessageError(f"message {kind!r}", f"it is not strict JSON ({reason})", "send what to_json gives") from None
+    if not isinstance(tree, dict):
+        raise MessageError(f"message {kind!r} is {_short(tree)}", "a JSON object is required", "send what to_json gives")
+    return tree
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a key is given twice")
+    return tree
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _build(cls: Any, tree: Any, where: str) -> Any:
+    if not isinstance(tree, dict):
+        raise _wrong(where, tree, f"a {cls.__name__} (object)")
+    hints = _hints(cls)
+    for key in tree:
+        if key not in hints:
+            near = difflib.get_close_matches(key[:100], hints, n=1, cutoff=0.6)
+            raise MessageError(f"{where} field {_short(key)}", "no such field",
+                               f"did you mean {near[0]!r}?" if near else _REMEDY)  # fmt: skip
+    missing = [name for name in hints if name not in tree]
+    if missing:
+        raise MessageError(f"{where} without field {missing[0]!r}", "every field is required", _REMEDY)
+    return cls(**{name: _value(hint, tree[name], f"{where} field {name!r}") for name, hint in hints.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        inner = [member for member in members if member is not type(None)]
+        assert len(inner) == 1, f"{where}: only T | None is understood"
+        return None if value is None else _value(inner[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(where, value, "a list")
+        kinds = (members[0],) * len(value) if len(members) == 2 and members[1] is Ellipsis else members
+        if len(kinds) != len(value):
+            raise _wrong(where, value, f"a list of {len(kinds)}")
+        return tuple(_value(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    if issubclass(hint, Enum):
+        choices = {member.name.lower() if issubclass(hint, IntEnum) else member.value: member for member in hint}
+        if not isinstance(value, str) or value not in choices:
+            raise _wrong(where, value, "one of " + ", ".join(map(repr, choices)))
+        return choices[value]
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and type(value) in (int, float):
+        if not abs(value) <= sys.float_info.max:  # a comparison, as a huge int does not convert; NaN fails it too
+            raise _wrong(where, value, "a finite number")
+        return float(value)
+    if type(value) is not hint:  # true is not 1, and 1.0 is not 1
+        raise _wrong(where, value, {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint])
+    if hint is int and abs(value) > MAX_INT:
+        raise _wrong(where, value, "a whole number of 64 bits")
+    return value
+
+
+def _wrong(where: str, value: Any, wanted: str) -> MessageError:
+    return MessageError(f"{where} is {_short(value)}", f"{wanted} is required", _REMEDY)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = ascii(value) if isinstance(value, str) else json.dumps(value)  # ascii: no line break, no escape sequence
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,105 @@
+"""Which processes make a graph: read from one YAML file by `irevla up` and by the launch files alike.
+
+::
+
+    arms: [arm0, arm1]            # one namespace each; [""] is one arm without a namespace
+    nodes:
+      sim:     {}                 # one process for each arm
+      arbiter: {stop_first: true}
+      policy:  {each: graph, heavy: true}
+
+Parameters of the nodes are not said here but in a standard ROS parameter file, which both pass on as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from irevla_ros.core.config import find_config, load_config
+from irevla_ros.core.errors import ConfigError
+
+_NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
+_NODE = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node of the graph.
+
+    each: a process for each ``arm``, or one for the whole ``graph``. program: the node's module in ``irevla_ros.nodes``
+    and its `ros2 run` name, where it is not the key of the mapping (two cameras). heavy: needs torch, so it runs under
+    the Python that was named for such nodes. stop_first: is stopped before all others, because it then sends the safe
+    command. remap: relative name -> name.
+    """
+
+    each: Literal["arm", "graph"] = "arm"
+    program: str = ""
+    heavy: bool = False
+    stop_first: bool = False
+    remap: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """The nodes by name, started in this order, and the namespaces of the arms."""
+
+    nodes: Mapping[str, NodeSpec]
+    arms: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            raise ConfigError("a graph without nodes", "at least one is needed", "list them under `nodes`")
+        if not self.arms or len(set(self.arms)) != len(self.arms):
+            raise ConfigError(f"arms = {list(self.arms)}", "each arm has a namespace of its own",
+                              "name them arm0, arm1, ...")  # fmt: skip
+        for arm in self.arms:
+            if not (arm == "" and len(self.arms) == 1) and not _NAMESPACE.fullmatch(arm):
+                raise ConfigError(f"arm {arm!r}", "a namespace is letters, digits and _, parted by /",
+                                  "name it arm0, say")  # fmt: skip
+        for name in (*self.nodes, *(spec.program for spec in self.nodes.values() if spec.program)):
+            if not _NODE.fullmatch(name):
+                raise ConfigError(f"node {name!r}", "a node's name is lower-case letters, digits and _", "rename it")
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """One process to run. name: unique in the graph, such as ``arm0/policy``; argv: the program and its arguments."""
+
+    name: str
+    argv: tuple[str, ...]
+    stop_first: bool = False
+
+
+def load_graph(name_or_path: str | Path, overrides: Sequence[str] = ()) -> GraphSpec:
+    """A graph by the name of a shipped one or by the path of its YAML file; overrides such as ``arms=[a,b]``."""
+    return load_config(GraphSpec, find_config(name_or_path, "graphs"), overrides)
+
+
+def ros_arguments(spec: NodeSpec, name: str, arm: str, parameters: Path | None, extra: Sequence[str] = ()) -> list[str]:
+    """What follows `--ros-args`: namespace, node name, remaps, parameter file, then ``extra`` (`-p`, x:=y, ...)."""
+    arguments = ["-r", f"__node:={name}"]
+    if arm and spec.each == "arm":
+        arguments += ["-r", f"__ns:=/{arm}"]
+    for before, after in spec.remap.items():
+        arguments += ["-r", f"{before}:={after}"]
+    if parameters is not None:
+        arguments += ["--params-file", str(parameters)]
+    return [*arguments, *extra]
+
+
+def processes(graph: GraphSpec, parameters: Path | None, *, python: str = sys.executable, heavy_python: str = "",
+              extra: Sequence[str] = ()) -> list[ProcessSpec]:  # fmt: skip
+    """The processes of ``graph`` in starting order, each as `python -m irevla_ros.nodes.<program> --ros-args ...`."""
+    found = []
+    for name, spec in graph.nodes.items():
+        interpreter = heavy_python if spec.heavy and heavy_python else python
+        for arm in graph.arms if spec.each == "arm" else ("",):
+            argv = (interpreter, "-m", f"irevla_ros.nodes.{spec.program or name}", "--ros-args",
+                    *ros_arguments(spec, name, arm, parameters, extra))  # fmt: skip
+            found.append(ProcessSpec(f"{arm}/{name}" if arm else name, argv, spec.stop_first))
+    return found

@@ -1,0 +1,1 @@
+"""The closed list from a ROS 2 installation."""

@@ -1,0 +1,89 @@
+"""A node as a process: open, spin, stop on SIGINT or SIGTERM with the node's own last words, close.
+
+rclpy closes the context first and tells the node afterwards, when it can no longer publish. Here the node comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from irevla_ros.core.errors import IrevlaError
+from irevla_ros.ros import ExternalShutdownException, Node, SingleThreadedExecutor, try_shutdown
+from irevla_ros.ros.implementation import api
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A terminal and a launcher may both send SIGINT at once: only what comes later means "now, really".
+_PATIENCE_S = 5.0
+# rclpy's wait does not end for a Python signal handler.
+_STEP_S = 0.1
+
+
+def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> int:
+    """Make a node and spin it until a signal. The exit code: 0 for a stop that was asked for, 1 for an error of the user's.
+
+    ``args`` as sys.argv. A node with a method ``on_shutdown()`` is told before anything closes, also when one of its
+    callbacks raised, so that it can publish a safe command; what a callback raises is raised again afterwards.
+    """
+    try:
+        with _Stop() as stop, _context(args):
+            node = factory()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            try:
+                while not stop.asked:
+                    executor.spin_once(timeout_sec=_STEP_S)
+            except ExternalShutdownException:
+                pass  # somebody called shutdown: there is nothing left to publish with
+            finally:
+                _last_words(node)
+                executor.shutdown()
+                node.destroy_node()
+    except IrevlaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _last_words(node: Node) -> None:
+    on_shutdown = getattr(node, "on_shutdown", None)
+    if on_shutdown is not None and api.ok():
+        on_shutdown()
+
+
+@contextmanager
+def _context(args: Sequence[str] | None) -> Iterator[None]:
+    api.init_without_signals(args)
+    try:
+        yield
+    finally:
+        try_shutdown()
+
+
+class _Stop:
+    """Remembers that SIGINT or SIGTERM came; five seconds after the first, the next has its usual effect."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._since = 0.0
+
+    def __enter__(self) -> _Stop:
+        self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self.asked:
+            self.asked, self._since = True, now
+        elif now - self._since > _PATIENCE_S:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
