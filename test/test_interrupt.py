@@ -92,7 +92,8 @@ def interrupt(process: subprocess.Popen[str]) -> list[str]:
 
 
 def some(folder: Path, pattern: str) -> Callable[[], bool]:
-    return lambda: any(folder.glob(pattern))
+    """Are there two such files? Episodes are written one after the other, so that the first is then whole."""
+    return lambda: len(list(folder.glob(pattern))) >= 2
 
 
 def logged(folder: Path, words: str) -> Callable[[], bool]:
