@@ -36,7 +36,7 @@ LIBRARIES = {
     "learn": {"numpy", "torch"},
     "jobs": {"numpy", "yaml", "cv2", "gymnasium", "torch", "safetensors", "matplotlib", "PIL"},
     "ros": {"numpy", "yaml", "zenoh", "rosbags"},
-    "nodes": {"numpy"},
+    "nodes": {"numpy", "cv2"},
     "cli": {"numpy", "cv2", "gymnasium"},
 }
 

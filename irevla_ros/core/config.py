@@ -54,6 +54,12 @@ def load_config(cls: type[C], path: str | Path | None = None, overrides: Sequenc
     return config
 
 
+def build_config(cls: type[C], tree: Mapping[str, Any], source: str) -> C:
+    """``cls`` from plain values, as a YAML file would give them; ``source`` says in errors where they come from."""
+    config: C = _Builder(cls, source).dataclass(cls, tree, "", None)
+    return config
+
+
 def to_dict(config: object) -> dict[str, Any]:
     """A configuration as plain dictionaries, lists, strings and numbers: what YAML and JSON can hold."""
     assert dataclasses.is_dataclass(config)

@@ -31,7 +31,7 @@ from irevla_ros.core.episode_state import (
     Verdict,
 )
 from irevla_ros.core.errors import ConfigError
-from irevla_ros.core.types import Outcome, TerminationReason
+from irevla_ros.core.types import Mode, Outcome, TerminationReason
 
 SECOND = 1_000_000_000
 
@@ -78,8 +78,11 @@ class EpisodeMachine:
     run are taken, so that ids stay unique across restarts. ``ignored`` counts events that came late, twice or out of turn.
     """
 
-    def __init__(self, config: EpisodeConfig, run_id: str, next_number: int, now_ns: int, wall_ns: int) -> None:
-        """Raises IrevlaError when ``run_id`` cannot name files."""
+    def __init__(self, config: EpisodeConfig, run_id: str, next_number: int, now_ns: int, wall_ns: int,
+                 first_sequence: int = 0) -> None:  # fmt: skip
+        """``first_sequence`` lies above all that an earlier process of the run has given (say, microseconds since 1970).
+
+        Raises IrevlaError when ``run_id`` cannot name files."""
         self.config = config
         self.ignored = 0
         self._number = next_number
@@ -88,8 +91,8 @@ class EpisodeMachine:
         self._judged_ns: int | None = None  # stamp up to which the reward has looked
         self._waiting: set[str] = set()
         EpisodeState(0, Phase.IDLE, run_id, f"{run_id}-{next_number:06d}")
-        self.state = EpisodeState(0, Phase.IDLE, run_id, entered_ns=now_ns)
-        self._entered_sequence = self._run_sequence = 0  # of the present phase, and of the episode's run
+        self.state = EpisodeState(first_sequence, Phase.IDLE, run_id, entered_ns=now_ns)
+        self._entered_sequence = self._run_sequence = first_sequence  # of the present phase, and of the episode's run
 
     def handle(self, event: Event, now_ns: int, wall_ns: int) -> Handled:
         """Take one event. Deadlines that have passed take effect first."""
@@ -153,6 +156,7 @@ class EpisodeMachine:
         fresh = EpisodeState(self.state.sequence, Phase.IDLE, self.state.run_id)
         self.state = replace(fresh, episode_id=episode_id, task=start.task, instruction=start.instruction,
                              mode=start.mode, seed=start.seed, operator=start.operator,
+                             deterministic=start.deterministic or start.mode is Mode.EVAL,
                              time_limit_ns=start.time_limit_ns or self.config.time_limit_ns)  # fmt: skip
         self._enter(Phase.RESET, now_ns, wall_ns)
         self._ready_when_all_done(now_ns, wall_ns)

@@ -40,12 +40,13 @@ class Judge(str, Enum):
 class EpisodeState(Message):
     """The latched topic ``episode/state``; everybody follows it.
 
-    ``sequence`` grows by one with every change, so that a late copy is recognised (``supersedes``). ``episode_id`` is
-    that of the running or, when idle, of the last episode ("" before the first). ``entered_ns``: when this phase began;
-    ``started_ns`` and ``ended_ns``: when the run did, None until then; observations at and after ``ended_ns`` are not
-    acted on. ``termination_reason`` says why it ended, ``outcome`` whether the task succeeded; ``terminated`` and
-    ``truncated`` follow from the reason, both false until the end. ``judge``: who decided the outcome, None when the
-    clock did or nobody. ``discarded``: not to be recorded or learned from. ``detail``: why, in words.
+    ``sequence`` grows with every change, over restarts of the node too, so that a late copy is recognised
+    (``supersedes``). ``episode_id`` is that of the running or, when idle, of the last episode ("" before the first).
+    ``deterministic``: the policy takes its mean, as it always does in mode eval. ``entered_ns``: when this phase began;
+    ``started_ns`` and ``ended_ns``: when the run did, None until then; observations at and after ``ended_ns`` are not acted
+    on. ``termination_reason`` says why it ended, ``outcome`` whether the task succeeded; ``terminated`` and ``truncated``
+    follow from the reason, both false until the end. ``judge``: who decided the outcome, None when the clock did or
+    nobody. ``discarded``: not to be recorded or learned from. ``detail``: why, in words.
 
     Raises MessageError when the fields contradict each other.
     """
@@ -60,6 +61,7 @@ class EpisodeState(Message):
     instruction: str = ""
     mode: Mode = Mode.TRAIN
     seed: int = 0
+    deterministic: bool = False
     operator: str = ""
     time_limit_ns: int = 0
     entered_ns: int = 0
@@ -118,7 +120,7 @@ class EpisodeState(Message):
 
 @dataclass(frozen=True)
 class Start(Message):
-    """Request the next episode; ``time_limit_ns`` 0 takes the configured one."""
+    """Request the next episode; ``time_limit_ns`` 0 takes the configured one. Mode eval is always ``deterministic``."""
 
     KIND: ClassVar[str] = "episode/start"
 
@@ -127,6 +129,7 @@ class Start(Message):
     mode: Mode
     seed: int
     time_limit_ns: int = 0
+    deterministic: bool = False
     operator: str = ""
 
     def __post_init__(self) -> None:

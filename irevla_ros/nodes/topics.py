@@ -1,0 +1,53 @@
+"""Names of topics and services, relative to an arm's namespace; what travels on them is in docs/graph.md."""
+
+from __future__ import annotations
+
+from irevla_ros.ros import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from irevla_ros.ros.qos import SENSOR
+
+POSE = "current_pose"
+JOINTS = "joint_states"
+GRIPPER = "gripper/joint_states"
+SIM_STATE = "sim/state"
+ACTION = "policy/action"
+SCRIPT = "script/action"
+TARGET = "target_pose"
+GRIPPER_COMMAND = "gripper/command"
+TWIST = "teleop/twist"
+STEP = "arbiter/step"
+STATE = "episode/state"
+ORDER = "episode/order"
+RESET_DONE = "episode/reset_done"
+REQUEST = "episode/request"
+SEALED = "episode/sealed"
+VERDICT = "reward/verdict"
+JUDGED = "reward/judged"
+REWARD = "reward/value"
+RECORDED = "recorder/recorded"
+
+# Of the whole graph, not of one arm.
+PROPOSAL = "task/instruction"
+VERSION = "policy/version"
+ANNOUNCEMENT = "learner/announcement"
+STATUS = "learner/status"
+DIAGNOSTICS = "/diagnostics"
+
+LOCK_STEP = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
+"""Observations where the simulator waits for the answer: a lost one would stop the graph until it is sent again."""
+
+
+def image(camera: str) -> str:
+    return f"camera/{camera}/image_raw"
+
+
+def camera_info(camera: str) -> str:
+    return f"camera/{camera}/camera_info"
+
+
+def of(arm: str, topic: str) -> str:
+    """The topic of an arm, seen from a node of the whole graph; ``arm`` is "" where there is but one."""
+    return f"{arm}/{topic}" if arm else topic
+
+
+def observation_qos(lock_step: bool) -> QoSProfile:
+    return LOCK_STEP if lock_step else SENSOR
