@@ -25,6 +25,7 @@ setup(
     packages=find_packages(include=[NAME, NAME + ".*"]),
     package_data={
         NAME: ["config/*.yaml", "config/*/*.yaml"],
+        NAME + ".nodes": ["view.html"],
         NAME + ".policy": ["weights/*", "weights/*/*"],
         NAME + ".ros": ["*.pyi"],
     },
