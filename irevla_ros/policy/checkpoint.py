@@ -7,6 +7,7 @@ versions).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -72,10 +73,15 @@ def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
         raise
 
 
-def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
-    """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or not ours."""
+def load_vla(folder: Path, *, sha256: str = "") -> tuple[VLA, dict[str, Any]]:
+    """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or not ours.
+
+    ``sha256``: what ``config_sha256`` must give, "" for whatever it is.
+    """
     refuse_pickle(folder)
     folder = _readable(folder)
+    if sha256:
+        _require(folder / "config.json", config_sha256(folder), sha256)
     config = _read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has format {config.get('format')!r}", f"format {FORMAT} is required",
@@ -100,6 +106,15 @@ def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
     return vla, _read_json(folder / "provenance.json")
 
 
+def config_sha256(folder: Path) -> str:
+    """SHA-256 (hex) of the checkpoint's ``config.json``, which holds those of its tensors."""
+    path = _readable(folder) / "config.json"
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}", f"cannot be read ({error.strerror})", "check the path") from error
+
+
 def save_head(path: Path, head: nn.Module, *, fingerprint: str, metadata: Mapping[str, str]) -> str:
     """Write a head (actor, critic, ...) for the backbone with ``fingerprint``; returns the SHA-256 of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,9 +122,14 @@ def save_head(path: Path, head: nn.Module, *, fingerprint: str, metadata: Mappin
     return write_tensors(path, head.state_dict(), {**metadata, **own})
 
 
-def load_head(path: Path, head: nn.Module, *, fingerprint: str) -> dict[str, str]:
-    """Load the file into ``head`` and return its metadata; ``CheckpointError`` if of another backbone or kind."""
+def load_head(path: Path, head: nn.Module, *, fingerprint: str, sha256: str = "") -> dict[str, str]:
+    """Load the file into ``head`` and return its metadata; ``CheckpointError`` if of another backbone or kind.
+
+    ``sha256``: that of the file as ``save_head`` returned it, "" for whatever it is.
+    """
     file = read_tensors(path)
+    if sha256:
+        _require(path, file.sha256, sha256)
     kind, backbone = file.metadata.get("kind", "unknown"), file.metadata.get("backbone", "unknown")
     if backbone != fingerprint:
         raise CheckpointError(f"{path} is a checkpoint of another backbone ({backbone[:12]})",
@@ -162,10 +182,14 @@ def _build(path: Path, config: Mapping[str, Any]) -> VLA:
 
 def _verified(path: Path, recorded: str | None) -> TensorFile:
     file = read_tensors(path)
-    if file.sha256 != recorded:
-        raise CheckpointError(f"{path} has SHA-256 {file.sha256[:12]}", f"{str(recorded)[:12]} was recorded",
-                              "restore the checkpoint from a copy")  # fmt: skip
+    _require(path, file.sha256, recorded)
     return file
+
+
+def _require(path: Path, found: str, recorded: str | None) -> None:
+    if found != recorded:
+        raise CheckpointError(f"{path} has SHA-256 {found[:12]}", f"{str(recorded)[:12]} was recorded",
+                              "restore the checkpoint from a copy")  # fmt: skip
 
 
 def _read_json(path: Path) -> dict[str, Any]:
