@@ -58,9 +58,9 @@ class Peer(GraphNode):
         return self.heard[topic]
 
     def start(self, mode: Mode = Mode.TRAIN) -> EpisodeState:
-        return self.handle(Start("press-red", "press the red button", mode, 3))
+        return self.play(Start("press-red", "press the red button", mode, 3))
 
-    def handle(self, event: Event, now_ns: int = 0) -> EpisodeState:
+    def play(self, event: Event, now_ns: int = 0) -> EpisodeState:
         self.machine.handle(event, now_ns, 0)
         self._say_state(self.machine.state)
         return self.machine.state
