@@ -7,6 +7,7 @@ versions).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -98,6 +99,15 @@ def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
                               f"{config['fingerprint'][:12]} was recorded: code or vocabulary has changed since",
                               "load it with the version that wrote it")  # fmt: skip
     return vla, _read_json(folder / "provenance.json")
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 of the checkpoint's config.json, and so, through the sums in it, of its weights; ``CheckpointError``."""
+    path = _readable(folder) / "config.json"
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}", f"cannot be read ({error.strerror})", "check the path") from error
 
 
 def save_head(path: Path, head: nn.Module, *, fingerprint: str, metadata: Mapping[str, str]) -> str:
