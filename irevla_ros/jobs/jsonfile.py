@@ -46,12 +46,12 @@ class Fields:
         return [Fields(f"{self.where} {name}[{i}]", value, self.remedy) for i, value in enumerate(values)]
 
 
-def read_json(path: Path) -> Any:
-    """Raises DataError when the file is missing or is not JSON."""
+def read_json(path: Path, remedy: str = "give the folder of a run, such as runs/demo") -> Any:
+    """Raises DataError when the file is missing, with ``remedy``, or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(str(path), "the file does not exist", "give the folder of a run, such as runs/demo") from None
+        raise DataError(str(path), "the file does not exist", remedy) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(str(path), f"not valid JSON ({error})", "restore the file or run again") from None
 

@@ -76,12 +76,12 @@ def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
 def load_vla(folder: Path, *, sha256: str = "") -> tuple[VLA, dict[str, Any]]:
     """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or not ours.
 
-    ``sha256``: what ``config_sha256`` must give, "" for whatever it is.
+    ``sha256``: what ``checkpoint_digest`` must give, "" for whatever it is.
     """
     refuse_pickle(folder)
     folder = _readable(folder)
     if sha256:
-        _require(folder / "config.json", config_sha256(folder), sha256)
+        _require(folder / "config.json", checkpoint_digest(folder), sha256)
     config = _read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has format {config.get('format')!r}", f"format {FORMAT} is required",
@@ -106,8 +106,8 @@ def load_vla(folder: Path, *, sha256: str = "") -> tuple[VLA, dict[str, Any]]:
     return vla, _read_json(folder / "provenance.json")
 
 
-def config_sha256(folder: Path) -> str:
-    """SHA-256 (hex) of the checkpoint's ``config.json``, which holds those of its tensors."""
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 of the checkpoint's config.json, and so, through the sums in it, of its weights; ``CheckpointError``."""
     path = _readable(folder) / "config.json"
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
