@@ -47,7 +47,7 @@ class Node:
     ) -> None:
         self._context = context = current(f"node {node_name!r}")
         context.require(f"node {node_name!r}")
-        self.executor: SingleThreadedExecutor | None = None
+        self._executor: SingleThreadedExecutor | None = None
         self._publishers: list[Publisher] = []
         self._subscriptions: list[Subscription] = []
         self._clients: list[Client] = []
@@ -78,6 +78,22 @@ class Node:
         self._time_source = TimeSource(self, self._clock)
         if start_parameter_services:
             ParameterServices(self, self._parameters)
+
+    @property
+    def executor(self) -> SingleThreadedExecutor | None:
+        """The one executor that runs the node's callbacks; setting another takes the node away from the one before."""
+        return self._executor
+
+    @executor.setter
+    def executor(self, new_executor: SingleThreadedExecutor | None) -> None:
+        previous = self._executor
+        if new_executor is previous:
+            return
+        self._executor = new_executor
+        if previous is not None:
+            previous.remove_node(self)
+        if new_executor is not None:
+            new_executor.add_node(self)
 
     def get_name(self) -> str:
         return self._entity.node_name
@@ -150,8 +166,7 @@ class Node:
 
     def destroy_node(self) -> None:
         """Vanish from the graph with everything that the node made. Calling it again does nothing."""
-        if self.executor is not None:
-            self.executor.remove_node(self)
+        self.executor = None
         while self._timers:
             self.destroy_timer(self._timers[0])
         self._logger._output.publish = None
@@ -227,7 +242,7 @@ class Node:
         return [self._calls, *self._timers, *self._subscriptions, *self._services, *self._clients]
 
     def _wake(self) -> None:
-        executor = self.executor
+        executor = self._executor
         if executor is not None:
             executor.wake()
 
