@@ -53,6 +53,7 @@ class Node:
         self._clients: list[Client] = []
         self._services: list[Service] = []
         self._timers: list[Timer] = []
+        self._ready: deque[Source] = deque()  # each of them once, until the executor takes its work
         self._calls = _Calls()
 
         layers = [parse(cli_args)] if cli_args else []
@@ -236,10 +237,18 @@ class Node:
     def _call_soon(self, function: Callable[[], object]) -> None:
         """Have the executor's thread call ``function``; from any thread."""
         self._calls.waiting.append(function)
+        self._has_work(self._calls)
+
+    def _has_work(self, source: Source) -> None:
+        self._ready.append(source)
         self._wake()
 
-    def _sources(self) -> list[Source]:
-        return [self._calls, *self._timers, *self._subscriptions, *self._services, *self._clients]
+    def _take_ready(self) -> list[Source]:
+        """What has work for the executor now, the timers that are due first."""
+        ready: list[Source] = [timer for timer in self._timers if timer.ready()]
+        for _ in range(len(self._ready)):
+            ready.append(self._ready.popleft())
+        return ready
 
     def _wake(self) -> None:
         executor = self._executor
@@ -252,9 +261,6 @@ class _Calls:
 
     def __init__(self) -> None:
         self.waiting: deque[Callable[[], object]] = deque()
-
-    def ready(self) -> bool:
-        return bool(self.waiting)
 
     def take(self) -> Callable[[], object] | None:
         return self.waiting.popleft() if self.waiting else None
