@@ -28,6 +28,7 @@ COMMANDS = {
     "pretrain": "train the small vision-language model on rendered image-text pairs",
     "collect": "record demonstrations of the scripted experts",
     "sft": "stage 0: clone the demonstrations with the whole VLA",
+    "supervise": "run or go on with the supervised job of a manifest",
     "train": "iRe-VLA or one of its baselines on a suite of tasks",
     "eval": "measure the success rate of a checkpoint, with its interval",
     "report": "write the report and plots of a run again, finished or not",

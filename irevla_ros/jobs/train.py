@@ -23,15 +23,17 @@ from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.curves import milestones, read_metrics
 from irevla_ros.jobs.evaluate import EVALUATION_SEED, evaluate, evaluation_requests, recorded
 from irevla_ros.jobs.jsonfile import read_json, write_bytes, write_json
+from irevla_ros.jobs.lock import FolderLock
 from irevla_ros.jobs.metrics import MetricsLogger
 from irevla_ros.jobs.progress import Console, Progress
 from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapshot, run_episodes
-from irevla_ros.jobs.run_folder import RunLock, begin_or_compare, check_start, resume_command, source_version
+from irevla_ros.jobs.run_folder import begin_or_compare, check_start, resume_command, source_version
 from irevla_ros.jobs.stage1 import Stage1
 from irevla_ros.jobs.summary import Evaluation, StageSpan, read_evaluations, summarise
-from irevla_ros.jobs.supervise import SupervisedTraining, initial_vla, write_arrays
-from irevla_ros.jobs.training import TrainingProgress, train
+from irevla_ros.jobs.supervise import initial_vla, run_supervised
+from irevla_ros.jobs.supervised_manifest import checkpoint_folder, manifest_for
+from irevla_ros.jobs.training import TrainingProgress
 from irevla_ros.jobs.video import Clip, write_video
 from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.learn.irevla import (
@@ -55,7 +57,6 @@ from irevla_ros.learn.irevla import (
     UpdateDone,
     UpdateHead,
 )
-from irevla_ros.learn.supervised import BCConfig
 from irevla_ros.policy.checkpoint import load_vla, save_vla
 from irevla_ros.sim.suite import load_suite
 
@@ -73,7 +74,7 @@ class Trainer:
         self._timeline: list[StageSpan] = []
         if sft_run is not None:
             check_start(sft_run, config)
-        self._lock = RunLock(folder)
+        self._lock = FolderLock(folder, "run", "wait for it, or choose another --name")
         begin_or_compare(folder, config, sft_run)
         self.console = Console(folder / "log.txt", quiet=quiet)
         if (folder / "timeline.json").is_file():
@@ -140,7 +141,7 @@ class Trainer:
 
     def _checkpoint(self, name: str) -> Path:
         """Where the checkpoint that the machine calls ``name`` lies; that of another run is an absolute path."""
-        return Path(name) if Path(name).is_absolute() else self.folder / "checkpoints" / name
+        return checkpoint_folder(self.folder / "checkpoints", name)
 
     # ---- the commands ----------------------------------------------------------------------------------------
 
@@ -150,41 +151,31 @@ class Trainer:
 
     @_do.register
     def _(self, command: RunSupervised) -> Event:
-        config, supervised = self.config, self.config.supervised
-        init_from = str(self._checkpoint(command.init_from)) if command.init_from else ""
-        head_from = str(self._checkpoint(command.head_from)) if command.head_from else ""
-        backbone = initial_vla(init_from, head_from, config.backbone, config.scene.cameras).backbone
+        config = self.config
+        if not command.init_from:  # missing weights are an error now, not after the demonstrations
+            initial_vla("", "", config.backbone, config.scene.cameras)
         tasks = [task.name for task in self.suite.expert]
         collect_demonstrations(self.pool, self.expert, config.scene, tasks, config.demos, config.seed, self.console,
                                config.environments)  # fmt: skip
-        sources = [self._demonstrations()]
         if command.stage == 0:
-            self._first_look(sources[0])
-        weights = [1.0]
-        if "rl" in command.data:
-            practised = SpoolReader(self.practice.root)
-            sources.append([practised.read(name) for names in self._d_rl().values() for name in names])
-            weights = [supervised.expert_share, 1.0 - supervised.expert_share]
-        arrays = self.folder / "arrays"
-        write_arrays(arrays, sources, config.scene.cameras, backbone)
-        scale = 1.0 if command.stage == 0 else supervised.stage2_lr
-        recipe = BCConfig(command.steps, scale * supervised.backbone_lr, scale * supervised.head_lr)
-        training = SupervisedTraining(
-            str(arrays), init_from, head_from, str(self._checkpoint(command.save_as)), command.trains, tuple(weights),
-            config.backbone, config.scene.cameras,
-            {"command": repr(command), "data": [SpoolReader(self.expert.root).dataset_fingerprint()], "seed": config.seed,
-             "irevla_ros": __version__, "torch": torch.__version__},
+            self._first_look()
+        manifest = manifest_for(
+            command, config, checkpoints=self.folder / "checkpoints", expert=self.expert.root, practice=self.practice.root,
+            d_rl=[name for names in self._d_rl().values() for name in names],
         )  # fmt: skip
         label = f"stage {command.stage}" + (f" ({command.save_as})" if command.stage else "")
         with self.console.progress(command.steps, label) as progress:
             progress.update(0)
 
             def report(news: TrainingProgress) -> None:
+                if not news.metrics:  # it goes on from a snapshot
+                    progress.resume(news.step)
+                    return
                 progress.update(news.step - progress.done, f"loss {news.metrics['loss']:.4f}")
                 self.metrics.log(news.step, news.metrics, f"supervised/{command.save_as}")
 
-            train(self.pool, training, recipe, batch=supervised.batch, seed=config.seed,
-                  augmentation=supervised.augmentation, on_progress=report)  # fmt: skip
+            run_supervised(manifest, self.pool, arrays=self.folder / "arrays",
+                           snapshot=self.folder / "supervised.safetensors", on_progress=report)  # fmt: skip
         return SupervisedDone(command.save_as)
 
     @_do.register
@@ -375,11 +366,12 @@ class Trainer:
             complete=complete,
         ).write(self.folder)
 
-    def _first_look(self, demonstrations: Sequence[Episode]) -> None:
+    def _first_look(self) -> None:
         """One demonstration as a video, within the first minute: is the simulator doing what I think it does?"""
         if self.config.videos == 0:
             return
-        episode = demonstrations[0]
+        reader = SpoolReader(self.expert.root)
+        episode = reader.read(reader.episodes(outcome=Outcome.SUCCESS)[0].episode_id)
         clip = Clip(episode.images[self.config.scene.cameras[0]], episode.meta.instruction, "expert", episode.success)
         path = self.folder / "videos" / f"expert-{episode.meta.task.replace('@', '-at-')}.webp"
         write_video(path, [clip], episode.meta.task, self.suite.category(episode.meta.task), episode.meta.seed)
