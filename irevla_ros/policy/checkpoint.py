@@ -82,10 +82,15 @@ def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
         os.close(lock)
 
 
-def load_vla(folder: Path) -> tuple[VLA, dict[str, Any]]:
-    """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or not ours."""
+def load_vla(folder: Path, *, sha256: str = "") -> tuple[VLA, dict[str, Any]]:
+    """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or not ours.
+
+    ``sha256``: what ``checkpoint_digest`` must give, "" for whatever it is.
+    """
     refuse_pickle(folder)
     folder = _readable(folder)
+    if sha256:
+        _require(folder / "config.json", checkpoint_digest(folder), sha256)
     config = _read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has format {config.get('format')!r}", f"format {FORMAT} is required",
@@ -126,9 +131,14 @@ def save_head(path: Path, head: nn.Module, *, fingerprint: str, metadata: Mappin
     return write_tensors(path, head.state_dict(), {**metadata, **own})
 
 
-def load_head(path: Path, head: nn.Module, *, fingerprint: str) -> dict[str, str]:
-    """Load the file into ``head`` and return its metadata; ``CheckpointError`` if of another backbone or kind."""
+def load_head(path: Path, head: nn.Module, *, fingerprint: str, sha256: str = "") -> dict[str, str]:
+    """Load the file into ``head`` and return its metadata; ``CheckpointError`` if of another backbone or kind.
+
+    ``sha256``: that of the file as ``save_head`` returned it, "" for whatever it is.
+    """
     file = read_tensors(path)
+    if sha256:
+        _require(path, file.sha256, sha256)
     kind, backbone = file.metadata.get("kind", "unknown"), file.metadata.get("backbone", "unknown")
     if backbone != fingerprint:
         raise CheckpointError(f"{path} is a checkpoint of another backbone ({backbone[:12]})",
@@ -206,10 +216,14 @@ def _build(path: Path, config: Mapping[str, Any]) -> VLA:
 
 def _verified(path: Path, recorded: str | None) -> TensorFile:
     file = read_tensors(path)
-    if file.sha256 != recorded:
-        raise CheckpointError(f"{path} has SHA-256 {file.sha256[:12]}", f"{str(recorded)[:12]} was recorded",
-                              "restore the checkpoint from a copy")  # fmt: skip
+    _require(path, file.sha256, recorded)
     return file
+
+
+def _require(path: Path, found: str, recorded: str | None) -> None:
+    if found != recorded:
+        raise CheckpointError(f"{path} has SHA-256 {found[:12]}", f"{str(recorded)[:12]} was recorded",
+                              "restore the checkpoint from a copy")  # fmt: skip
 
 
 def _read_json(path: Path) -> dict[str, Any]:
