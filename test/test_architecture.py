@@ -43,7 +43,7 @@ LIBRARIES = {
 }
 
 # Part -> what only a ROS 2 installation brings: no package index has it.
-ROS = {"ros": {"rclpy", "rcl_interfaces"}}
+ROS = {"ros": {"rclpy", "rcl_interfaces"}, "nodes": {"launch", "launch_ros"}}
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
