@@ -60,8 +60,9 @@ class Snapshotter:
         except (KeyError, CheckpointError) as error:
             raise CheckpointError(f"{path}: {error}", "a snapshot holds the whole state of its training",
                                   "delete it, and the training begins anew") from error  # fmt: skip
-        self._generator.set_state(states[0])
-        torch.set_rng_state(states[1])
+        own, default = (state.clone() for state in states)  # torch's set_state reads beyond a view into another tensor
+        self._generator.set_state(own)
+        torch.set_rng_state(default)
         return True
 
     def offer(self) -> None:
