@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ros_toys  # noqa: F401  (chooses the domain before the middleware is imported)
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+import ros_toys  # noqa: F401  (chooses the domain before the middleware is imported)
 from graph_toys import PERIOD, SPEC
 from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.arbiter_config import ArbiterConfig
