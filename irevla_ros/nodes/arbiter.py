@@ -35,7 +35,6 @@ SECOND = 1_000_000_000
 WATCHDOG_S = 0.02
 REPEAT_S = 1.0
 OPEN_M, CLOSED_M = 0.08, 0.0
-RELEASED = "released"  # frame of the twist that says so
 BETWEEN = (Hold.WAITING, Hold.EXHAUSTED, Hold.TOO_SOON)  # between two steps that is as it should be
 POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
 
@@ -236,10 +235,10 @@ class ArbiterNode(GraphNode):
 
     def _on_twist(self, message: TwistStamped) -> None:
         frame, twist = message.header.frame_id, message.twist
-        deadman = frame != RELEASED
+        deadman = frame != topics.RELEASED
         if not deadman:
             self._grip = None
-        linear = twist.linear.x, twist.linear.y, twist.linear.z
+        linear: tuple[float, ...] = twist.linear.x, twist.linear.y, twist.linear.z
         if deadman and frame != self._config.frame:
             self.refuse(topics.TWIST, MessageError(f"twist in frame {frame[:40]!r}", f"it is {self._config.frame!r}",
                                                    "the arm holds while it is sent; transform it"))  # fmt: skip
