@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from irevla_ros.data.container import DTYPES, AnyArray
-from irevla_ros.data.files import write_all
+from irevla_ros.disk.files import write_all
 
 MAGIC = b"IREVLOG1"
 _FRAME = struct.Struct("<II")
@@ -66,9 +66,12 @@ def append(fd: int, end: int, record: bytes) -> int:
 
 def records(log: memoryview) -> Iterator[Record]:
     """Every whole record from the start of the log, in order; stops without error at the first that is not."""
-    if log[: len(MAGIC)] != MAGIC:
-        return
-    end = len(MAGIC)
+    if log[: len(MAGIC)] == MAGIC:
+        yield from records_from(log, len(MAGIC))
+
+
+def records_from(log: memoryview, end: int) -> Iterator[Record]:
+    """As ``records``, from the record that starts at offset ``end``."""
     while end + _FRAME.size <= len(log):
         length, crc = _FRAME.unpack_from(log, end)
         payload = log[end + _FRAME.size : end + _FRAME.size + length]

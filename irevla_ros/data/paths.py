@@ -8,6 +8,7 @@ from pathlib import Path
 LOG = ".log"
 SEALED = ".episode.safetensors"
 LABELS = ".labels.jsonl"
+SIDE = ".side"
 _LATENTS = re.compile(r"(?P<id>.+)\.latents\.(?P<start>[0-9a-f]{12})\.safetensors")
 
 
@@ -21,6 +22,10 @@ def sealed_path(root: Path, episode_id: str) -> Path:
 
 def label_path(root: Path, episode_id: str) -> Path:
     return root / f"{episode_id}{LABELS}"
+
+
+def side_path(root: Path, episode_id: str) -> Path:
+    return root / f"{episode_id}{SIDE}"
 
 
 def latents_path(root: Path, episode_id: str, fingerprint: str) -> Path:

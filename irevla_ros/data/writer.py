@@ -25,8 +25,9 @@ from irevla_ros.data import log
 from irevla_ros.data.assemble import read_log
 from irevla_ros.data.codecs import ImageCodec
 from irevla_ros.data.container import AnyArray, Bytes, container_chunks
-from irevla_ros.data.files import create_locked, disk_errors, pending_of, sync_folder, write_pending
-from irevla_ros.data.schema import check_camera, check_column, meta_to_json
+from irevla_ros.data.files import create_locked, disk_errors, pending_of, write_pending
+from irevla_ros.data.schema import check_camera, check_column, check_fingerprint, meta_to_json
+from irevla_ros.disk.files import sync_folder
 
 SYNC_INTERVAL_S = 0.5  # half of the promised second, so that appends at 2 Hz and above keep it
 
@@ -186,14 +187,17 @@ class EpisodeWriter:
             os.fdatasync(self._fd)
         self._note_sync(True)
 
-    def seal(self, outcome: Outcome, reason: TerminationReason) -> SealedEpisode:
+    def seal(self, outcome: Outcome, reason: TerminationReason, latents: HalfArray | None = None,
+             fingerprint: str = "") -> SealedEpisode:  # fmt: skip
         """Writes the sealed file, makes it durable, and only then removes the log.
 
-        The reason marks the last step: success and failure as terminated, any other as truncated.
+        The reason marks the last step: success and failure as terminated, any other as truncated. latents: float16
+        [T + 1, m, d] of the backbone with ``fingerprint``, where they were not appended with the observations.
 
         Raises:
-            DataError: no whole step, a step without its next observation, or a full disk. Nothing is half sealed, and
-                the writer can go on: free space and seal again, or ``abort``. Sealing needs room for a second copy.
+            DataError: latents of other rows or type, no whole step, a step without its next observation, or a full disk.
+                Nothing is half sealed, and the writer can go on: free space and seal again, ``leave`` or ``abort``. Sealing
+                needs room for a second copy.
         """
         if self._steps == 0 or self._steps != self.steps:
             raise self._misuse(f"{self._observations} observations and {self._steps} steps cannot be sealed",
@@ -203,11 +207,22 @@ class EpisodeWriter:
         if logged is None or len(logged.steps) != self._steps or logged.unread_bytes:
             raise DataError(f"{self._path}", "the log must hold every step appended",
                             "check the disk; recovery at the next start keeps what is whole")  # fmt: skip
-        tensors, metadata = logged.sealed(outcome, reason)
+        tensors, metadata = logged.sealed(outcome, reason, fingerprint)
+        if latents is not None:
+            check_column(self._what, "latents", latents, "float16", 3)
+            check_fingerprint(fingerprint)
+            if len(latents) != self._observations or "latents" in tensors:
+                raise self._misuse(f"latents of {len(latents)} observations for {self._observations}",
+                                   "give one row an observation, once")  # fmt: skip
+            tensors["latents"] = latents
         sealed = write_sealed(self.meta.episode_id, self._sealed_path, tensors, metadata, durable=True)
         with disk_errors(self._path):
             self._remove_log()
         return sealed
+
+    def leave(self) -> None:
+        """Lets go of the log as it is: the spool's recovery seals it up to the last whole step, when there is room."""
+        os.close(self._fd)
 
     def abort(self) -> None:
         """Forgets the episode: removes the log."""

@@ -15,6 +15,7 @@ from irevla_ros.core.types import ControlSource, Episode, EpisodeMeta, FloatArra
 from irevla_ros.core.types import TerminationReason as Reason
 from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
 from irevla_ros.policy.checkpoint import load_vla
+from irevla_ros.policy.sampling import ActionSampler
 from irevla_ros.policy.vla import VLA
 from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.world import CONTROL_HZ
@@ -159,7 +160,7 @@ class _Running:
         self.env, self.request, self._run_id = env, request, run_id
         observed, _ = env.reset(seed=request.seed, options={"task": request.task})
         self._script = env.expert() if request.expert else None
-        self._noise = np.random.default_rng([request.seed, 1])
+        self._sampler = ActionSampler(request.seed)
         self.observation = env.observation(observed)
         self.over = False
         self._images: list[Observation] = [self.observation] if request.keep else []
@@ -183,12 +184,8 @@ class _Running:
             self._latents.append(latent)
         if self.over:
             return
-        if self.request.deterministic or std is None:
-            action, log_prob = mean, float("nan") if std is None else _log_density(np.zeros_like(mean), std)
-        else:
-            noise = self._noise.standard_normal(len(mean)).astype(np.float32)
-            action, log_prob = mean + std * noise, _log_density(noise, std)
-        self._rows.append((action.astype(np.float32), log_prob, version))
+        chunk, log_prob = self._sampler.draw(mean[None], std, self.request.deterministic)
+        self._rows.append((chunk[0], float("nan") if log_prob is None else log_prob, version))
 
     def step(self) -> None:
         if self.over:
@@ -245,8 +242,3 @@ class _Running:
             truncated=last & truncated,
             latents=np.stack(self._latents) if self._latents else None,
         )
-
-
-def _log_density(noise: FloatArray, std: FloatArray) -> float:
-    """Log-density of a diagonal Gaussian at ``noise`` [A] standard deviations from its mean."""
-    return float(-0.5 * (noise**2).sum() - np.log(std).sum() - 0.5 * len(noise) * np.log(2 * np.pi))

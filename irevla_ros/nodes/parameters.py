@@ -9,9 +9,11 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from irevla_ros.core.config import build_config
+from irevla_ros.core.errors import ConfigError
 from irevla_ros.ros import Node, ParameterDescriptor
 
 C = TypeVar("C")
@@ -42,6 +44,13 @@ def declare(node: Node, cls: type[C], **fixed: Any) -> C:
         branch[path[-1]] = list(value) if not isinstance(value, (str, bytes)) and hasattr(value, "__len__") else value
     tree.update(fixed)
     return build_config(cls, tree, f"parameters of {node.get_fully_qualified_name()}")
+
+
+def run_folder(run: str) -> Path:
+    """The parameter ``run``; ConfigError unless it is an absolute path."""
+    if not Path(run).is_absolute():
+        raise ConfigError(f"run = {run!r}", "the absolute path of the run's folder is required", "set the parameter `run`")
+    return Path(run)
 
 
 def _leaves(cls: Any, values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:

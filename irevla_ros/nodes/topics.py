@@ -24,6 +24,8 @@ SEALED = "episode/sealed"
 VERDICT = "reward/verdict"
 JUDGED = "reward/judged"
 REWARD = "reward/value"
+SUCCESS = "reward/success"
+FAILURE = "reward/failure"
 RECORDED = "recorder/recorded"
 
 # Of the whole graph, not of one arm.

@@ -1,0 +1,246 @@
+"""The recorder of one arm: what the graph says becomes an episode in the spool, or a refusal that says why not."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+
+from irevla_ros import __version__
+from irevla_ros.core.arbiter_step import ArbiterStep
+from irevla_ros.core.assembly import AssemblyConfig
+from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDone, Verb
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.graph_messages import RewardValue, Sealed
+from irevla_ros.core.health import Level
+from irevla_ros.core.rows import Assembled
+from irevla_ros.core.spec import ActionSpec
+from irevla_ros.core.types import Observation, Outcome
+from irevla_ros.data.recording import Archive, Closed
+from irevla_ros.nodes import topics
+from irevla_ros.nodes.disk import Disk
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters import declare, run_folder
+from irevla_ros.nodes.recording import Recording
+from irevla_ros.nodes.streams import ObservationStreams, StreamsConfig
+from irevla_ros.ros.messages import Int64
+from irevla_ros.ros.qos import EVENT
+from irevla_ros.ros.run import run_node
+
+WHO = "recorder"
+POLL_S, ENDING_S = 0.05, 0.005
+CLOSE_S = 10.0
+
+
+@dataclass(frozen=True)
+class RecorderConfig(StreamsConfig):
+    """run: absolute path of the run's folder, whose ``practice`` is the spool; latents: whether the policy's are waited
+    for, at most ``wait_ns``; backlog: rows that may wait for the disk (in lock step half of them, then the simulator
+    waits); min_free_bytes: below that no episode is opened."""
+
+    run: str = ""
+    run_id: str = ""
+    rate_hz: float = 10.0
+    lock_step: bool = False
+    latents: bool = True
+    wait_ns: int = 500_000_000
+    longest_gap_ns: int = 10_000_000_000
+    backlog: int = 256
+    min_free_bytes: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate_hz <= 0 or self.backlog < 2 or self.min_free_bytes < 0:
+            raise ConfigError(f"rate_hz {self.rate_hz}, backlog {self.backlog}, min_free_bytes {self.min_free_bytes}",
+                              "positive, at least 2, not negative", "correct the parameters")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was known of an episode when it was closed: a later state that says otherwise becomes a label.
+
+    sound: whether it was sealed to its end, so that a verdict says something about it.
+    """
+
+    episode_id: str
+    outcome: Outcome
+    discarded: bool
+    sound: bool
+
+
+class RecorderNode(GraphNode):
+    """Wiring of one arm: ``core.assembly`` joins, ``Recording`` carries an episode, ``Archive`` is the disk."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        self._config = config = declare(self, RecorderConfig)
+        self.lock_step = config.lock_step
+        self._assembly = AssemblyConfig(config.wait_ns, config.longest_gap_ns, latents=config.latents)
+        arm = self.get_namespace().strip("/").replace("/", "-")
+        own = re.compile(re.escape(config.run_id) + (f"-{re.escape(arm)}" if arm else "") + r"-\d+")
+        self._archive = Archive(run_folder(config.run) / "practice", lambda name: own.fullmatch(name) is not None,
+                                config.min_free_bytes)  # fmt: skip
+        for event in self._archive.spool.recovered:
+            self.get_logger().warning(f"spool: {event}")
+        self._disk = Disk(self)
+        self._recording: Recording | None = None
+        self._told: Told | None = None
+        self._refusal = ""  # why the newest episode is not whole
+        self._held_ns: int | None = None  # the answer that waits for the disk
+        self._recorded = self.create_publisher(Int64, topics.RECORDED, EVENT)
+        self._reset_done = self.speak(ResetDone, topics.RESET_DONE)
+        self._request = self.speak(Request, topics.REQUEST)
+        self._sealed = self.speak(Sealed, topics.SEALED)
+        self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._answer)
+        self.listen(ArbiterStep, topics.STEP, self._on_step)
+        self.listen(RewardValue, topics.REWARD, self._on_reward)
+        self.every(POLL_S, self._poll)
+        self._ending = self.every(ENDING_S, self._poll)
+        self._ending.cancel()
+        self.follow(self._on_state)
+
+    # ---- the episode ---------------------------------------------------------------------------------------------
+
+    def _on_state(self, state: EpisodeState) -> None:
+        recording = self._recording
+        left = state.phase in (Phase.RESET, Phase.IDLE)
+        if recording is not None and (left or state.episode_id != recording.state.episode_id):
+            recording.abandon(self.now_ns(), self.wall_ns())
+            recording = self._recording = None
+        if state.phase is Phase.RESET:
+            self._open(state)
+        elif recording is not None:
+            recording.follow(state, self.wall_ns())
+            if state.phase is Phase.END:
+                self._ending.reset()
+                self._poll()
+        elif self._told is not None and self._told.episode_id == state.episode_id:
+            self._revise(self._told, state)
+        elif state.phase in (Phase.READY, Phase.RUN):
+            self.health.counts["runs_not_reset"] += 1
+            self._stop(state, "the recorder was restarted in the middle")
+        elif state.phase is Phase.END:
+            self._told = Told(state.episode_id, state.outcome, state.discarded, False)
+            why = self._refusal or "the recorder was restarted in the middle"
+            self._disk.do(partial(self._archive.lost, state.episode_id, why), partial(self._say_closed, state),
+                          lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
+
+    def _open(self, state: EpisodeState) -> None:
+        self._told, self._refusal = None, ""
+        self._streams.forget()
+        self._streams.instruction = state.instruction
+        recording = Recording(state, self._assembly, self._archive, self._disk, self._config.backlog,
+                              lambda why: self._break_off(recording, why),
+                              lambda result, closed: self._closed(recording, result, closed))  # fmt: skip
+        self._recording = recording
+
+        def answer(why: str) -> None:
+            if why:
+                self._refused(why)
+                if self._recording is recording:
+                    self._recording = None
+            self._reset_done(ResetDone(WHO, why, state.episode_id, state.sequence))
+
+        meta = state.meta(ActionSpec(), self._config.rate_hz, {"irevla_ros": __version__})
+        self._disk.do(partial(self._archive.open, meta), lambda _: answer(""), lambda error: answer(str(error)))
+
+    def _closed(self, recording: Recording, result: Assembled, closed: Closed) -> None:
+        if closed.refusal:
+            self._refused(f"{closed.episode_id}: {closed.refusal}")
+        self.health.absorb("join", recording.counts)
+        self._say_closed(recording.state, closed)
+
+    def _say_closed(self, state: EpisodeState, closed: Closed) -> None:
+        self._sealed(Sealed(**vars(closed)))
+        self._request(Request(Verb.SEALED, "", state.episode_id))
+
+    def _break_off(self, recording: Recording, why: str) -> None:
+        self._refused(f"{recording.state.episode_id}: {why}")
+        self._stop(recording.state, f"recording broke off: {why}")
+
+    def _stop(self, state: EpisodeState, why: str) -> None:
+        self._request(Request(Verb.STOP, why, state.episode_id))
+
+    def _refused(self, why: str) -> None:
+        self._refusal = why
+        self.health.counts["refusals"] += 1
+        self.warn_rarely("refusal", why)
+
+    def _revise(self, told: Told, state: EpisodeState) -> None:
+        """A verdict or a discard that came when the episode was sealed already."""
+        who = state.operator or (state.judge.value if state.judge is not None else "operator")
+        outcome = state.outcome if told.sound and state.outcome is not told.outcome else None
+        discard = state.discarded and not told.discarded
+        if outcome is None and not discard:
+            return
+        self._told = replace(told, outcome=state.outcome, discarded=state.discarded)
+        label = partial(self._archive.spool.label, told.episode_id, outcome, who, discard=state.discarded)
+        self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+
+    # ---- what arrives --------------------------------------------------------------------------------------------
+
+    def _on_observation(self, stamp_ns: int, observation: Observation) -> None:
+        if self._recording is not None:
+            self._recording.observation(stamp_ns, observation)
+            self._poll_at_end()
+        self._answer(stamp_ns)
+
+    def _answer(self, stamp_ns: int) -> None:
+        """In lock step the simulator goes on once the recorder has the observation and is not far behind with the disk."""
+        if not self.lock_step:
+            return
+        if self._recording is not None and self._recording.queued > self._config.backlog // 2:
+            self._held_ns = stamp_ns
+            self.health.counts["held_back"] += 1
+        else:
+            self._held_ns = None
+            self._recorded.publish(Int64(data=stamp_ns))
+
+    def _on_step(self, record: ArbiterStep) -> None:
+        if self._recording is not None and record.episode_id:
+            self._recording.step(record, self.wall_ns())
+            self._poll_at_end()
+
+    def _on_reward(self, reward: RewardValue) -> None:
+        if self._recording is not None:
+            self._recording.reward(reward.stamp_ns, reward.value)
+
+    def _poll_at_end(self) -> None:
+        if self._recording is not None and self._recording.state.phase is Phase.END:
+            self._poll()
+
+    def _poll(self) -> None:
+        recording = self._recording
+        if recording is not None:
+            recording.poll(self.wall_ns())
+            state, result = recording.state, recording.result
+            if recording.over and result is not None:
+                sound = bool(result.steps) and not (result.refusal or result.discarded or recording.broken)
+                self._told = Told(state.episode_id, state.outcome, state.discarded, sound)
+                self._recording = None
+        if self._recording is None:
+            self._ending.cancel()
+        if self._held_ns is not None:
+            self._answer(self._held_ns)
+
+    # ---- health --------------------------------------------------------------------------------------------------
+
+    def update_health(self) -> None:
+        recording = self._recording
+        self.health.check("recording", Level.ERROR if self._refusal else Level.OK, self._refusal)
+        queued = recording.queued if recording is not None else 0
+        self.health.check("disk", Level.WARN if queued > self._config.backlog // 4 else Level.OK, f"{queued} rows wait")
+
+    def on_shutdown(self) -> None:
+        if self._recording is not None:
+            self._recording.abandon(self.now_ns(), self.wall_ns())
+        self._disk.close(CLOSE_S)
+
+
+def main() -> int:
+    return run_node(RecorderNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

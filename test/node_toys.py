@@ -1,0 +1,93 @@
+"""Helpers of the node tests: real nodes in a real context, and a peer that listens and speaks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
+from irevla_ros.core.episode_state import EpisodeState, Event, Start
+from irevla_ros.core.messages import Message
+from irevla_ros.core.types import Mode
+from irevla_ros.nodes import topics
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.ros import Node, QoSProfile
+from irevla_ros.ros.messages import DiagnosticArray, Trigger
+from irevla_ros.ros.qos import EVENT, LATCHED
+from ros_toys import opened, spin_until
+
+SECOND = 1_000_000_000
+
+
+@contextmanager
+def nodes(*factories: Callable[[], Node], **parameters: Any) -> Iterator[list[Node]]:
+    """Real nodes in a context whose nodes all get ``parameters`` (``__`` in a name is a dot; Python values)."""
+    arguments = ["--ros-args"]
+    for name, value in parameters.items():
+        shown = str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else str(value)
+        arguments += ["-p", f"{name.replace('__', '.')}:={shown}"]
+    made: list[Node] = []
+    with opened(arguments if parameters else []):
+        try:
+            for factory in factories:
+                made.append(factory())
+            yield made
+        finally:
+            for node in made:
+                node.destroy_node()
+
+
+class Peer(GraphNode):
+    """The rest of the graph: ``heard`` keeps what comes by topic; an episode machine if asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("peer")
+        self.heard: dict[str, list[Any]] = defaultdict(list)
+        self._say_state = self.speak(EpisodeState, topics.STATE, LATCHED)
+        self.machine = EpisodeMachine(EpisodeConfig(()), "run1", 0, 0, 0)
+
+    def hear(self, kind: type[Message], topic: str, qos: QoSProfile = EVENT) -> list[Any]:
+        self.listen(kind, topic, self.heard[topic].append, qos)
+        return self.heard[topic]
+
+    def take(self, kind: type[Any], topic: str, qos: QoSProfile = EVENT) -> list[Any]:
+        """The same for messages that are not JSON."""
+        self.create_subscription(kind, topic, self.heard[topic].append, qos)
+        return self.heard[topic]
+
+    def start(self, mode: Mode = Mode.TRAIN) -> EpisodeState:
+        return self.play(Start("press-red", "press the red button", mode, 3))
+
+    def play(self, event: Event, now_ns: int = 0) -> EpisodeState:
+        self.machine.handle(event, now_ns, 0)
+        self._say_state(self.machine.state)
+        return self.machine.state
+
+    def health_of(self, name: str) -> Callable[[], dict[str, str]]:
+        """The newest diagnostics of a node: its values, ``level`` and ``message``."""
+        heard = self.take(DiagnosticArray, topics.DIAGNOSTICS)
+
+        def newest() -> dict[str, str]:
+            for array in reversed(heard):
+                for status in array.status:
+                    if status.name == name:
+                        level = {"level": str(int.from_bytes(bytes(status.level), "little")), "message": status.message}
+                        return {value.key: value.value for value in status.values} | level
+            return {}
+
+        return newest
+
+    def trigger(self, service: str, *others: Node) -> Any:
+        """Call a Trigger service and spin until it has answered."""
+        client = self.create_client(Trigger, service)
+        spin_until(client.service_is_ready, self, *others)
+        future = client.call_async(Trigger.Request())
+        spin_until(future.done, self, *others)
+        self.destroy_client(client)
+        return future.result()
+
+
+def connected(node: Node, topic: str, listeners: int = 1) -> Callable[[], bool]:
+    return lambda: node.count_subscribers(topic) >= listeners
