@@ -1,8 +1,13 @@
-"""An arm that is no robot: it takes orders, goes through the states of an episode, and seals random episodes for real."""
+"""An arm that is no robot: it takes orders, goes through the states of an episode, and seals random episodes for real.
+
+Run as a program, ``python learner_toys.py RUN SFT METHOD``, it does a whole run with two of them, to be killed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,9 @@ from irevla_ros.core.episode_state import EpisodeState, Phase, Start
 from irevla_ros.core.graph_messages import Announcement, Sealed
 from irevla_ros.core.types import ControlSource, Episode, EpisodeMeta, Mode, Outcome, TerminationReason
 from irevla_ros.data.spool import Spool
+from irevla_ros.jobs.graph_config import LearnerConfig
+from irevla_ros.jobs.graph_learning import GraphLearner, Order, Request, Work
+from irevla_ros.jobs.graph_setup import open_learner
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.checkpoint import load_vla, save_vla
 from irevla_ros.policy.vla import build_vla
@@ -34,11 +42,29 @@ def fresh_policy(folder: Path) -> Path:
     return folder
 
 
-class ToyArm:
-    """What sim, episode, policy, recorder and reward are together. ``succeeds`` by seed; ``announced`` acts."""
+TASK = "push-blue-cube-left"
+Succeeds = Callable[[Start, Announcement], bool]
 
-    def __init__(self, name: str, run: Path, announced: Announcement | None = None, latents: bool = True) -> None:
-        self.name, self.run, self.announced, self.latents = name, run, announced, latents
+
+def even(start: Start, announced: Announcement) -> bool:
+    """One in two."""
+    return start.seed % 2 == 0
+
+
+def settings(run: Path, sft: Path, method: str = "irevla-sacfd", overrides: Sequence[str] = (), **values: Any) -> LearnerConfig:
+    """A small run on one task with the arms a and b."""
+    return LearnerConfig(**{
+        "run": str(run), "run_id": "toy", "arms": ("a", "b"), "tasks": (TASK,), "sft": str(sft), "gate": 4, "gate_margin": 0.2,
+        "overrides": (*SMALL, f"method={method}", *overrides), **values,
+    })  # fmt: skip
+
+
+class ToyArm:
+    """What sim, episode, policy, recorder and reward are together; what was ``announced`` acts."""
+
+    def __init__(self, name: str, run: Path, succeeds: Succeeds = even, latents: bool = True) -> None:
+        self.name, self.run, self.succeeds, self.latents = name, run, succeeds, latents
+        self.announced: Announcement | None = None
         self.spool = Spool(run / "practice")
         taken = [p.name.split(".")[0] for p in self.spool.root.glob(f"toy-{name}-*.episode.safetensors")]
         self.number = max((int(one.rsplit("-", 1)[1]) for one in taken), default=0) + 1
@@ -72,11 +98,12 @@ class ToyArm:
         return self.to(Phase.IDLE)
 
     def whole(self, start: Start) -> Iterator[EpisodeState | Sealed]:
-        """Everything that is said during an episode; one in two succeeds, and all of them by the seed."""
+        """Everything that is said during an episode that goes well."""
+        assert self.announced is not None
         yield self.begin(start)
         yield self.to(Phase.READY)
         yield self.to(Phase.RUN)
-        success = start.seed % 2 == 0
+        success = self.succeeds(start, self.announced)
         yield from self.end(Outcome.SUCCESS if success else Outcome.FAILURE,
                             TerminationReason.SUCCESS if success else TerminationReason.TIME_LIMIT)  # fmt: skip
         yield self.idle()
@@ -110,3 +137,36 @@ class ToyArm:
             self._shapes[self.announced.checkpoint] = (backbone.latent_shape, backbone.fingerprint())
         found: tuple[tuple[int, ...], str] = self._shapes[self.announced.checkpoint]
         return found
+
+
+def drive(learner: GraphLearner, toys: Mapping[str, ToyArm], *, until: Callable[[], bool] = lambda: False,
+          seen: Callable[[Request], object] = lambda _: None, timeout_s: float = 200.0) -> None:  # fmt: skip
+    """Carry out what the learner requests, in this thread, until it has finished."""
+    deadline = time.monotonic() + timeout_s
+    for name, toy in toys.items():
+        learner.on_state(name, toy.state, time.monotonic())
+    while not (learner.finished or until()):
+        assert time.monotonic() < deadline, learner.status()
+        now = time.monotonic()
+        for request in learner.requests(now):
+            seen(request)
+            if isinstance(request, Work):
+                learner.worked(request.do())
+            elif isinstance(request, Announcement):
+                for toy in toys.values():
+                    toy.announced = request
+            elif isinstance(request, Order):
+                for said in toys[request.arm].whole(request.start):
+                    if isinstance(said, Sealed):
+                        learner.on_sealed(request.arm, said, now)
+                    else:
+                        learner.on_state(request.arm, said, now)
+
+
+def main(run: Path, sft: Path, method: str) -> None:
+    learner = open_learner(settings(run, sft, method))
+    drive(learner, {name: ToyArm(name, run) for name in ("a", "b")})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
