@@ -29,9 +29,10 @@ from irevla_ros.jobs.progress import Console, Progress
 from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapshot, run_episodes
 from irevla_ros.jobs.run_folder import begin_or_compare, check_start, resume_command, source_version
+from irevla_ros.jobs.snapshot import Snapshots
 from irevla_ros.jobs.stage1 import Stage1
 from irevla_ros.jobs.summary import Evaluation, StageSpan, read_evaluations, summarise
-from irevla_ros.jobs.supervise import initial_vla, run_supervised
+from irevla_ros.jobs.supervise import initial_vla, lay_out, train_supervised
 from irevla_ros.jobs.supervised_manifest import checkpoint_folder, manifest_for
 from irevla_ros.jobs.training import TrainingProgress
 from irevla_ros.jobs.video import Clip, write_video
@@ -163,6 +164,7 @@ class Trainer:
             command, config, checkpoints=self.folder / "checkpoints", expert=self.expert.root, practice=self.practice.root,
             d_rl=[name for names in self._d_rl().values() for name in names],
         )  # fmt: skip
+        lay_out(manifest, self.folder / "arrays")
         label = f"stage {command.stage}" + (f" ({command.save_as})" if command.stage else "")
         with self.console.progress(command.steps, label) as progress:
             progress.update(0)
@@ -174,8 +176,8 @@ class Trainer:
                 progress.update(news.step - progress.done, f"loss {news.metrics['loss']:.4f}")
                 self.metrics.log(news.step, news.metrics, f"supervised/{command.save_as}")
 
-            run_supervised(manifest, self.pool, arrays=self.folder / "arrays",
-                           snapshot=self.folder / "supervised.safetensors", on_progress=report)  # fmt: skip
+            train_supervised(manifest, self.pool, self.folder / "arrays",
+                             Snapshots(self.folder / "supervised.safetensors", manifest.digest()), report)  # fmt: skip
         return SupervisedDone(command.save_as)
 
     @_do.register
