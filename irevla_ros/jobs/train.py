@@ -15,7 +15,7 @@ import torch
 
 from irevla_ros import __version__
 from irevla_ros.core.config import to_dict
-from irevla_ros.core.types import Episode, Outcome
+from irevla_ros.core.types import CATEGORIES, Episode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.collect import collect_demonstrations
@@ -199,7 +199,7 @@ class Trainer:
             evaluation = evaluate(self.pool, self.config.scene, policy, requests, label, self.console,
                                   self.config.environments)  # fmt: skip
         evaluation.write(self.folder)
-        rates = ", ".join(f"{category} {evaluation.rate(category)}" for category in ("expert", "rl", "unseen"))
+        rates = ", ".join(f"{category} {evaluation.rate(category)}" for category in CATEGORIES)
         self.console.say(f"{label}: {rates}")
         self._summarise(complete=False)
         self.console.say("writing the report so far")
