@@ -239,7 +239,7 @@ class ArbiterNode(GraphNode):
         deadman = frame != RELEASED
         if not deadman:
             self._grip = None
-        linear = twist.linear.x, twist.linear.y, twist.linear.z
+        linear: tuple[float, ...] = (twist.linear.x, twist.linear.y, twist.linear.z)
         if deadman and frame != self._config.frame:
             self.refuse(topics.TWIST, MessageError(f"twist in frame {frame[:40]!r}", f"it is {self._config.frame!r}",
                                                    "the arm holds while it is sent; transform it"))  # fmt: skip

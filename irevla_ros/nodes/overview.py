@@ -10,7 +10,7 @@ from irevla_ros.ros.messages import DiagnosticArray
 
 SILENT_NS = 5 * SECOND  # nodes report once a second
 CAPACITY = 256  # names; /diagnostics is open to all
-_DROPS = ("dropped", "lost", "malformed", "refused", "rejected", "overwritten")
+_DROPS = ("dropped", "lost", "malformed", "refused", "overwritten")
 
 
 @dataclass(frozen=True)

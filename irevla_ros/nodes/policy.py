@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from irevla_ros.core.errors import CheckpointError, ConfigError, IrevlaError
 from irevla_ros.core.graph_messages import Announcement, PolicyVersion
 from irevla_ros.core.health import Level
@@ -21,7 +19,7 @@ from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import declare, run_folder
 from irevla_ros.nodes.policy_arm import PolicyArm, Wanted
 from irevla_ros.nodes.streams import StreamsConfig
-from irevla_ros.policy.acting import Acting, act, load_acting, load_announced
+from irevla_ros.policy.acting import Acting, act, load_acting, load_announced, set_threads
 from irevla_ros.policy.gaussian import MAX_STD
 from irevla_ros.ros.qos import LATCHED
 from irevla_ros.ros.run import run_node
@@ -61,7 +59,7 @@ class PolicyNode(GraphNode):
         super().__init__("policy")
         self._config = config = declare(self, PolicyConfig)
         self.lock_step = config.lock_step
-        torch.set_num_threads(config.threads)
+        set_threads(config.threads)
         self._run = run_folder(config.run)
         self._newest: Acting | None = None
         self._failure = ""

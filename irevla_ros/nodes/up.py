@@ -22,6 +22,7 @@ from irevla_ros.ros.qos import EVENT, LATCHED
 from irevla_ros.ros.run import Stop, context
 
 POLL_S = 0.2
+PATIENCE_S = 25.0  # a learner in the middle of an update
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
 
@@ -59,8 +60,8 @@ def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], aga
             supervisor.start()
             _watch(supervisor, console, stop, monitor, executor)
         finally:
-            console.say("stopping")
-            supervisor.stop()
+            console.say("stopping; a second Ctrl-C, five seconds after the first, ends all at once")
+            supervisor.stop(PATIENCE_S)
             killed = [status.name for status in supervisor.status() if status.exit_code == -signal.SIGKILL]
             if killed:
                 console.say(f"did not stop when asked, killed: {', '.join(killed)}")

@@ -112,7 +112,7 @@ class ViewModel:
                 "arms": [{"name": arm, **_shown(state)} for arm, state in self._states.items()],
                 "pictures": list(self._pictures),
                 "nodes": [{"name": row.name, "level": row.level.name, "message": row.message, "hz": row.hz, "age": row.age_s,
-                           "drops": row.drops} for row in self._overview.rows(self._wall_ns())],
+                           "drops": row.drops, "values": dict(row.values)} for row in self._overview.rows(self._wall_ns())],
                 "learner": asdict(self._learner) if self._learner is not None else None,
                 "episodes": len(self._episodes),
                 "curves": self._curves(),

@@ -88,6 +88,11 @@ def _spread(vla: VLA, std: float) -> FloatArray | None:
     return np.full(vla.action_spec.size, std, np.float32) if std > 0 else None
 
 
+def set_threads(count: int) -> None:
+    """How many threads torch computes with in this process."""
+    torch.set_num_threads(count)
+
+
 def _within(run: Path, path: str) -> Path:
     """The path below the run's folder; links that lead out of it are not followed."""
     found = (run / path).resolve()
