@@ -39,17 +39,20 @@ def main() -> None:
     arms = ["arm0", "arm1"] if arguments.lock_step else [""]
     mode = [] if arguments.lock_step else ["-p", "lock_step:=false"]
     seen: list[dict[str, NodeProcess]] = []
-    with tempfile.TemporaryDirectory(prefix="irevla-soak-") as folder:
-        with running("sim", Path(folder) / "soak", arms, [*ARGUMENTS, *mode]) as up, observing(arms, every_step=False) as watch:
-            if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 240) is None:
-                raise SystemExit(f"the graph did not get to practice: see {folder}/soak/up.log")
-            start = time.monotonic()
-            while time.monotonic() - start < 60 * arguments.minutes:
-                time.sleep(EVERY_S)
-                seen.append(processes_of(up))
-            episodes, whole = len(watch.sealed), len(watch.whole())
-            health = dict(watch.health)
-            restarts = {name: len({sample[name].pid for sample in seen if name in sample}) - 1 for name in seen[-1]}
+    with (
+        tempfile.TemporaryDirectory(prefix="irevla-soak-") as folder,
+        running("sim", Path(folder) / "soak", arms, [*ARGUMENTS, *mode]) as up,
+        observing(arms, every_step=False) as watch,
+    ):
+        if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 240) is None:
+            raise SystemExit(f"the graph did not get to practice: see {folder}/soak/up.log")
+        start = time.monotonic()
+        while time.monotonic() - start < 60 * arguments.minutes:
+            time.sleep(EVERY_S)
+            seen.append(processes_of(up))
+        episodes, whole = len(watch.sealed), len(watch.whole())
+        health = dict(watch.health)
+        restarts = {name: len({sample[name].pid for sample in seen if name in sample}) - 1 for name in seen[-1]}
     rows, results = [], {}
     for name in sorted(seen[-1]):
         memory = [sample[name].resident_mb for sample in seen if name in sample]
@@ -57,13 +60,15 @@ def main() -> None:
         losses = {key: value for key, value in health.get(f"/{name}", (0, "", {}))[2].items()
                   if key.rsplit(".", 1)[-1] in LOSSES and value != "0"}  # fmt: skip
         results[name] = {"memory_mb": memory, "files": files, "losses": losses, "restarts": restarts[name]}
+        told = ", ".join(f"{key} {value}" for key, value in losses.items()) or "none"
         rows.append([name, f"{memory[0]:.0f}", f"{memory[-1]:.0f}", f"{slope(memory, EVERY_S):+.2f}", f"{files[0]:.0f}",
-                     f"{files[-1]:.0f}", restarts[name], ", ".join(f"{k} {v}" for k, v in losses.items()) or "none"])  # fmt: skip
+                     f"{files[-1]:.0f}", restarts[name], told])  # fmt: skip
     m = machine()
     text = "# Soak\n\nWritten by `python bench/graph_soak.py`.\n\n"
-    text += f"{arguments.minutes:.0f} minutes, {'two arms in lock step' if arguments.lock_step else 'one arm in real time'}, "
-    text += f"{episodes} episodes sealed, {whole} of them whole; {chosen().backend.value} backend; {m['cpu']}, {m['cores']} cores, "
-    text += f"load {m['load_1min']}, Python {m['python']}, {m['date']}\n\n"
+    how = "two arms in lock step" if arguments.lock_step else "one arm in real time"
+    text += f"{arguments.minutes:.0f} minutes, {how}, {episodes} episodes sealed, {whole} of them whole; "
+    text += f"{chosen().backend.value} backend; {m['cpu']}, {m['cores']} cores, load {m['load_1min']}, "
+    text += f"Python {m['python']}, {m['date']}\n\n"
     text += table_of(["node", "MB at first", "MB at last", "MB a minute, second half", "files at first", "at last", "restarts",
                       "counted losses"], rows)  # fmt: skip
     print(text)
