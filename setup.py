@@ -5,6 +5,7 @@ All metadata is here, in the form that the setuptools 59 of ROS 2 Humble underst
 """
 
 import re
+import sys
 from glob import glob
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from setuptools import find_packages, setup
 NAME = "irevla_ros"
 ROOT = Path(__file__).resolve().parent
 VERSION = re.search(r'^__version__ = "([^"]+)"$', (ROOT / NAME / "__init__.py").read_text(), re.MULTILINE).group(1)
+
+COMMANDS = ["irevla = irevla_ros.cli.main:main"]
+# `ros2 run` looks for programs in lib/irevla_ros, where setup.cfg puts them for colcon: it calls `install` or `develop`. pip
+# builds a wheel instead, and in the bin folder of an environment a program `sim` has no place.
+if {"install", "develop"} & set(sys.argv):
+    NODES = sorted(path.stem for path in (ROOT / NAME / "nodes").glob("*.py") if "\ndef main(" in path.read_text())
+    COMMANDS += [f"{node} = {NAME}.nodes.{node}:main" for node in NODES]
 
 setup(
     name=NAME,
@@ -25,6 +33,7 @@ setup(
     packages=find_packages(include=[NAME, NAME + ".*"]),
     package_data={
         NAME: ["config/*.yaml", "config/*/*.yaml"],
+        NAME + ".nodes": ["view.html"],
         NAME + ".policy": ["weights/*", "weights/*/*"],
         NAME + ".ros": ["*.pyi"],
     },
@@ -32,7 +41,6 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
         ("share/" + NAME + "/launch", glob("launch/*.launch.py")),
-        ("share/" + NAME + "/config", glob("config/*.yaml")),
     ],
     install_requires=[
         "numpy>=1.26",
@@ -58,6 +66,6 @@ setup(
         # Another implementation of the embedded backend's wire format, to test against.
         "conformance": ["zenoh-ros2-sdk"],
     },
-    entry_points={"console_scripts": ["irevla = irevla_ros.cli.main:main"]},
+    entry_points={"console_scripts": COMMANDS},
     zip_safe=False,
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from irevla_ros.core.config import load_config
 from irevla_ros.core.stats import Rate
 from irevla_ros.core.types import Episode, Mode
+from irevla_ros.data.reader import SpoolReader
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.evaluate import EVALUATION_SEED
 from irevla_ros.jobs.rollouts import EpisodeRequest, run_episodes
@@ -39,14 +40,16 @@ from irevla_ros.learn.irevla import (
 TUNING_SEED = EVALUATION_SEED + PRACTICE_SEED // 2
 
 
-def practise(pool: WorkerPool, checkpoint: Path, task: str, episodes: int, config: RunConfig) -> None:
+def practise(pool: WorkerPool, run: Path, task: str, episodes: int, config: RunConfig) -> None:
     """Run stage 1 of the configured method on ``task``, as Algorithm 1 does, and print one row of the table."""
+    checkpoint, expert = run / "checkpoints" / "sft", SpoolReader(run / "expert")
     plan = replace(config.plan((task,), str(checkpoint)), max_episodes=episodes, threshold=1.0)
     machine = IRevla(State(plan))
     machine.handle(EvaluationDone("stage0"))
     start = machine.next()
     assert isinstance(start, StartTask)
-    stage1 = Stage1(start, checkpoint, config, [])
+    anchored = config.ppo.anchor == "bc"
+    stage1 = Stage1(start, checkpoint, config, [expert.read(name) for name in expert.ids()] if anchored else [])
     machine.handle(TaskStarted(task))
     started, outcomes, zero_shot = time.monotonic(), list[bool](), 0
     collected: list[Episode] = []
@@ -94,7 +97,7 @@ def main() -> None:
     with WorkerPool(configs[0].workers) as pool:
         for text, config in zip(arguments.settings or [""], configs, strict=True):
             print(f"| {text or 'defaults'} ", end="")
-            practise(pool, arguments.run / "checkpoints" / "sft", arguments.task, arguments.episodes, config)
+            practise(pool, arguments.run, arguments.task, arguments.episodes, config)
 
 
 if __name__ == "__main__":

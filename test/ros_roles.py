@@ -20,6 +20,7 @@ from ros_toys import opened, say
 def main(role: str, arguments: list[str]) -> int:
     roles: dict[str, Callable[..., int]] = {
         "arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo, "forget": forget,
+        "talker": talker,
         "robot": robot, "learner": learner, "plain": plain,
     }  # fmt: skip
     return roles[role](*arguments)
@@ -93,6 +94,26 @@ def picture(number: int, width: int, height: int) -> Any:
     image = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=numbers("B", pixels))
     image.header.frame_id = str(number)
     return image
+
+
+def talker(topics: str) -> int:
+    """Publishes ascending numbers on several topics, 50 a second on each."""
+
+    def make() -> Node:
+        node = Node("talker")
+        publishers = [node.create_publisher(Int64, f"numbers{k}", EVENT) for k in range(int(topics))]
+        sent = [0]
+
+        def tick() -> None:
+            if all(one.get_subscription_count() for one in publishers):
+                for one in publishers:
+                    one.publish(Int64(data=sent[0]))
+                sent[0] += 1
+
+        node.create_timer(0.02, tick)
+        return node
+
+    return run_node(make)
 
 
 def flood(topic: str) -> int:

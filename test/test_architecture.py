@@ -15,20 +15,22 @@ PACKAGE = Path(__file__).resolve().parent.parent / "irevla_ros"
 # Part of the package -> the parts that it may import, besides itself.
 ARROWS = {
     "core": set(),
-    "policy": {"core"},
-    "data": {"core"},
+    "disk": set(),
+    "policy": {"core", "disk"},
+    "data": {"core", "disk"},
     "sim": {"core"},
     "rewards": {"core"},
     "learn": {"core", "policy"},
-    "jobs": {"core", "policy", "data", "sim", "rewards", "learn"},
+    "jobs": {"core", "disk", "policy", "data", "sim", "rewards", "learn"},
     "ros": {"core"},
-    "nodes": {"core", "policy", "data", "sim", "rewards", "learn", "jobs", "ros"},
-    "cli": {"core", "policy", "data", "sim", "rewards", "learn", "jobs", "ros", "nodes"},
+    "nodes": {"core", "disk", "policy", "data", "sim", "rewards", "learn", "jobs", "ros"},
+    "cli": {"core", "disk", "policy", "data", "sim", "rewards", "learn", "jobs", "ros", "nodes"},
 }  # fmt: skip
 
 # Part -> the libraries outside the standard library that it may import.
 LIBRARIES = {
     "core": {"numpy", "yaml"},
+    "disk": set(),
     "policy": {"numpy", "torch", "transformers", "tokenizers", "safetensors"},
     "data": {"numpy", "cv2"},
     "sim": {"numpy", "yaml", "cv2", "gymnasium", "pybullet", "pybullet_data", "pybullet_utils"},
@@ -41,7 +43,7 @@ LIBRARIES = {
 }
 
 # Part -> what only a ROS 2 installation brings: no package index has it.
-ROS = {"ros": {"rclpy", "rcl_interfaces"}}
+ROS = {"ros": {"rclpy", "rcl_interfaces"}, "nodes": {"launch", "launch_ros"}}
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

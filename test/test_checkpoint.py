@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +160,40 @@ def test_full_disk_is_one_line_and_keeps_the_old(tmp_path: Path, monkeypatch: py
             save_vla(tmp_path / "a", small_vla(), {"version": 2})
     assert load_vla(tmp_path / "a")[1] == {"version": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+SAVING = """
+import os, sys, time
+from pathlib import Path
+from irevla_ros.policy.backbone import build_backbone
+from irevla_ros.policy.checkpoint import save_vla
+from irevla_ros.policy.vla import build_vla
+
+def stuck(fd):
+    print("saving", flush=True)
+    time.sleep(600)
+
+vla = build_vla(build_backbone("tiny-llava", width=32))
+os.fsync = stuck
+save_vla(Path(sys.argv[1]), vla, {})
+"""
+
+
+def test_what_a_killed_save_left_is_cleared_but_never_that_of_a_living_one(tmp_path: Path) -> None:
+    foreign = tmp_path / ".photos.2024.tmp"
+    foreign.mkdir()
+    (foreign / "holiday.jpg").write_bytes(b"x")
+    saving = subprocess.Popen([sys.executable, "-c", SAVING, str(tmp_path / "b")], stdout=subprocess.PIPE)
+    assert saving.stdout is not None and saving.stdout.readline() == b"saving\n"
+    [unfinished] = tmp_path.glob(".b.*.tmp")
+    save_vla(tmp_path / "a", small_vla(), {})
+    assert [p.name for p in unfinished.iterdir()] == [".backbone.safetensors.tmp"]
+    saving.kill()
+    saving.communicate()
+    assert unfinished.exists()
+    save_vla(tmp_path / "a", small_vla(), {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".photos.2024.tmp", "a"]
+    assert (foreign / "holiday.jpg").exists()
 
 
 @pytest.mark.parametrize("name", ["policy.pt", "policy.pth", "pytorch_model.bin", "policy.pkl"])

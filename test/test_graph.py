@@ -16,7 +16,7 @@ nodes:
   sim: {}
   arbiter: {stop_first: true, remap: {target_pose: crisp/target_pose}}
   wrist: {program: camera}
-  policy: {each: graph, heavy: true}
+  policy: {each: graph, heavy: true, ends_graph: true}
 """
 
 
@@ -28,21 +28,25 @@ def graph(tmp_path: Path) -> Path:
 
 
 def test_each_arm_has_its_own_and_the_graph_has_one(graph: Path) -> None:
-    found = processes(load_graph(graph), Path("p.yaml"), heavy_python="/venv/bin/python", extra=["-p", "use_sim_time:=true"])
+    found = processes(load_graph(graph), [Path("p.yaml"), Path("q.yaml")], heavy_python="/venv/bin/python",
+                      extra=["-p", "use_sim_time:=true"])  # fmt: skip
     names = ["left/sim", "cell2/right/sim", "left/arbiter", "cell2/right/arbiter", "left/wrist", "cell2/right/wrist", "policy"]
     assert [process.name for process in found] == names
     right = found[3]
     assert right.stop_first and not found[0].stop_first
     assert right.argv == (
         sys.executable, "-m", "irevla_ros.nodes.arbiter", "--ros-args", "-r", "__node:=arbiter", "-r", "__ns:=/cell2/right",
-        "-r", "target_pose:=crisp/target_pose", "--params-file", "p.yaml", "-p", "use_sim_time:=true",
+        "-r", "target_pose:=crisp/target_pose", "--params-file", "p.yaml", "--params-file", "q.yaml",
+        "-p", "use_sim_time:=true",
     )  # fmt: skip
     assert found[4].argv[2:6] == ("irevla_ros.nodes.camera", "--ros-args", "-r", "__node:=wrist")
     assert found[6].argv[0] == "/venv/bin/python" and "__ns:=" not in " ".join(found[6].argv)
+    assert 'arms:=["left", "cell2/right"]' in found[6].argv and "arms:=" not in " ".join(right.argv)
+    assert [process.name for process in found if process.ends_graph] == ["policy"]
 
 
 def test_a_single_arm_needs_no_namespace(graph: Path) -> None:
-    names = [process.name for process in processes(load_graph(graph, ['arms=[""]']), None)]
+    names = [process.name for process in processes(load_graph(graph, ['arms=[""]']))]
     assert names == ["sim", "arbiter", "wrist", "policy"]
 
 

@@ -226,6 +226,31 @@ def test_an_event_that_answers_another_command_is_refused_and_changes_nothing() 
     assert machine.next() == CollectEpisodes("red", 4, 2, Mode.TRAIN, False, 2)
 
 
+def test_a_result_of_stage_2_that_is_not_adopted_leaves_the_generalist_as_it_was() -> None:
+    machine = IRevla(State(plan("irevla", ("red", "blue"), **{**SMALL, "evaluate_stages": False})))
+    commands = []
+    while not isinstance(command := machine.next(), Finish):
+        commands.append(command)
+        refused = isinstance(command, RunSupervised) and command.save_as == "1-red-stage2"
+        machine.handle(SupervisedDone("1-red-stage2", adopted=False) if refused else answer(command, lambda n: n >= 4))
+        if refused:
+            assert machine.deployed == "sft"
+    starts = [(one.task, one.init_from) for one in commands if isinstance(one, StartTask)]
+    assert starts == [("red", "sft"), ("blue", "sft")]
+    assert commands[-1] == Evaluate("2-blue-stage2", "2-blue-stage2")
+    assert IRevla(State.from_json(machine.state.to_json())).deployed == machine.deployed == "2-blue-stage2"
+
+    last = IRevla(State(plan("irevla", ("red",), **{**SMALL, "evaluate_stages": False})))
+    while not isinstance(command := last.next(), Finish):
+        if isinstance(command, Evaluate) and command.label != "stage0":  # it is still measured what the method came to
+            assert command == Evaluate("1-red-stage2", "sft")
+        refused = isinstance(command, RunSupervised) and command.stage == 2
+        last.handle(SupervisedDone("1-red-stage2", adopted=False) if refused else answer(command, lambda n: n >= 4))
+    assert last.next() == Finish("sft")
+    with pytest.raises(IrevlaError, match="it answers the command RunSupervised"):
+        IRevla(State(plan("irevla", ("red",)))).handle(SupervisedDone("sft", adopted=False))
+
+
 def test_a_finished_machine_takes_no_event() -> None:
     machine = IRevla(State(plan("sft", ())))
     run(machine)
@@ -236,8 +261,10 @@ def test_a_finished_machine_takes_no_event() -> None:
 def test_damaged_states_are_refused() -> None:
     text = State(plan("irevla", ("red",)), (SupervisedDone("sft"),)).to_json()
     assert State.from_json(text).events == (SupervisedDone("sft"),)
-    with pytest.raises(CheckpointError, match="learner state of format 2: this version reads 1; resume with"):
-        State.from_json(text.replace('"format": 1', '"format": 2'))
+    with pytest.raises(CheckpointError, match="learner state of format 3: this version reads up to 2; resume with"):
+        State.from_json(text.replace('"format": 2', '"format": 3'))
+    first = text.replace('"format": 2', '"format": 1').replace(', "adopted": true', "")  # as it was before the gate
+    assert "adopted" not in first and State.from_json(first) == State.from_json(text)
     for damaged in (text[:-3], "[]", text.replace("SupervisedDone", "Done"), text.replace('"window"', '"widow"')):
         with pytest.raises(CheckpointError, match="it is JSON written by State.to_json; start the run anew"):
             State.from_json(damaged)

@@ -16,9 +16,10 @@ from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import Mode, Observation, Outcome, TerminationReason
 from irevla_ros.rewards.classifier import ClassifierReward
 from irevla_ros.rewards.detector import Debounce, Detection, RewardDetector
-from irevla_ros.rewards.gate import VerdictGate
+from irevla_ros.rewards.gate import NoEpisode, VerdictGate
 from irevla_ros.rewards.human import HumanReward
 from irevla_ros.rewards.oracle import OracleReward
+from irevla_ros.rewards.progress import ProgressReward
 
 S = 1_000_000_000
 SEEN = Observation({"front": np.zeros((8, 8, 3), np.uint8)}, np.zeros(6, np.float32), "press the red button")
@@ -220,7 +221,42 @@ def test_the_operator_overrides_and_is_not_overridden() -> None:
     assert graph.machine.state.outcome is Outcome.SUCCESS
     graph.machine.handle(Request(Verb.SEALED), graph.now, graph.wall)
     graph.gate.follow(graph.machine.state)
-    assert graph.gate.operator(True, graph.now) is None
+    assert graph.gate.operator(True, graph.now).episode_id == "run1-000000"  # sealed: the recorder makes it a label
+
+
+def test_the_operator_judges_the_last_episode_that_ran_until_the_next_runs() -> None:
+    graph = Graph()
+    with pytest.raises(NoEpisode, match="no episode has run yet"):
+        graph.gate.operator(True, graph.now)
+    graph.start()
+    graph.machine.handle(Request(Verb.STOP), graph.now, graph.wall)
+    graph.machine.handle(Request(Verb.SEALED), graph.now, graph.wall)
+    graph.machine.config = EpisodeConfig(participants=("robot",))
+    graph.start()  # the next one waits for its reset
+    assert graph.gate.operator(True, graph.now).episode_id == "run1-000000"
+    graph.machine.handle(Request(Verb.STOP), graph.now, graph.wall)
+    graph.gate.follow(graph.machine.state)
+    with pytest.raises(NoEpisode, match="episode run1-000001 ended before it ran"):
+        graph.gate.operator(True, graph.now)
+
+
+def test_a_discarded_episode_takes_no_verdict() -> None:
+    graph = Graph().start()
+    graph.machine.handle(Request(Verb.DISCARD), graph.now, graph.wall)
+    graph.gate.follow(graph.machine.state)
+    with pytest.raises(NoEpisode, match="run1-000000 was discarded"):
+        graph.gate.operator(True, graph.now)
+
+
+def test_progress_is_paid_by_its_increase() -> None:
+    shaping = ProgressReward(2.0)
+    shaping.reset()
+    paid = [shaping.earned(Detection(progress=p)) for p in (0.25, 0.5, None, 0.375, 0.375)]
+    assert paid == [None, 0.5, None, -0.25, None]
+    shaping.reset()
+    assert shaping.earned(Detection(progress=1.0)) is None
+    with pytest.raises(ConfigError, match="finite and not negative"):
+        ProgressReward(float("nan"))
 
 
 def test_the_time_limit_does_not_wait_longer_than_the_reward_needs() -> None:

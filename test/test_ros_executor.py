@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from irevla_ros.ros import (
 from irevla_ros.ros.messages import Int64, String
 from irevla_ros.ros.qos import EVENT
 from irevla_ros.ros.worker import LatestWorker
-from ros_toys import DEADLINE_S, embedded_only, opened, spin_for, spin_until, wait_until
+from ros_toys import DEADLINE_S, embedded_only, opened, spin_for, spin_until
 
 make_node = ros_toys.make_node
 MakeNode = Callable[..., Node]
@@ -92,6 +93,21 @@ def test_nodes_can_leave_an_executor(make_node: MakeNode) -> None:
     executor.shutdown()
 
 
+def test_a_node_has_one_executor(make_node: MakeNode) -> None:
+    """As in rclpy: who takes a node takes it away from the one before."""
+    node = make_node()
+    first, second = SingleThreadedExecutor(), SingleThreadedExecutor()
+    assert node.executor is None and first.add_node(node) and node.executor is first
+    assert second.add_node(node)
+    assert (first.get_nodes(), second.get_nodes()) == ([], [node]) and node.executor is second
+    node.executor = first
+    assert (first.get_nodes(), second.get_nodes()) == ([node], [])
+    node.executor = None
+    assert node.executor is None and first.get_nodes() == []
+    for executor in (first, second):
+        executor.shutdown()
+
+
 def test_what_a_callback_raises_comes_out_of_spin(make_node: MakeNode) -> None:
     def fail() -> None:
         raise ZeroDivisionError("in a timer")
@@ -104,10 +120,20 @@ def test_what_a_callback_raises_comes_out_of_spin(make_node: MakeNode) -> None:
 
 def test_spin_ends_when_another_thread_shuts_down() -> None:
     node = Node("sleeper")
-    threading.Timer(0.1, shutdown).start()
-    with pytest.raises(ExternalShutdownException):
+    spinning = threading.Event()
+    node.create_timer(0.01, spinning.set)
+
+    def close() -> None:
+        spinning.wait(DEADLINE_S)
+        shutdown()
+
+    other = threading.Thread(target=close)
+    other.start()
+    # It raises where it waited, and returns where it was busy.
+    with contextlib.suppress(ExternalShutdownException):
         spin(node)
-    wait_until(lambda: not ok())
+    other.join()
+    assert spinning.is_set() and not ok()
 
 
 def test_a_callback_may_shut_down() -> None:

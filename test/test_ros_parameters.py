@@ -227,6 +227,16 @@ arm_1:
         assert values == {"rate": 7.5, "box.low": [0.1, 0.2], "box.frame": "base", "enabled": True, "gain": 1e-3,
                           "name": "left", "count": 16, "only": "unset"}  # fmt: skip
 
+    def test_the_section_named_first_is_the_weakest_for_good(self, make_node: MakeNode, tmp_path: Path) -> None:
+        first, second = tmp_path / "p.yaml", tmp_path / "q.yaml"
+        first.write_text("/**: {ros__parameters: {a: p, b: p, c: p}}\n/**/sim: {ros__parameters: {b: p sim, c: p sim}}\n")
+        second.write_text("/**: {ros__parameters: {a: q, b: q}}\n/**/sim: {ros__parameters: {c: q sim}}\n")
+        args = ["--ros-args", "--params-file", str(first), "--params-file", str(second), "-p", "b:=word"]
+        node = make_node("sim", namespace="/arm0", cli_args=args)
+        assert {name: node.declare_parameter(name, "").value for name in "abc"} == {
+            "a": "q", "b": "p sim", "c": "q sim",
+        }  # fmt: skip
+
     def test_names_are_remapped(self, make_node: MakeNode) -> None:
         args = ["--ros-args", "-r", "__node:=left", "-r", "__ns:=/cell", "-r", "image:=/camera/image", "-r", "~/state:=state"]
         node = make_node("arm", cli_args=args)

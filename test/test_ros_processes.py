@@ -99,6 +99,33 @@ def test_a_flood_does_not_hold_up_another_topic(make_node: MakeNode) -> None:
     assert statistics["/flood"].messages == flooded[0] and statistics["/quiet"].messages == len(got)
 
 
+@pytest.mark.usefixtures("context")
+def test_several_topics_at_300_messages_a_second_leave_room_for_a_thread(make_node: MakeNode) -> None:
+    node = make_node("listener")
+    got: dict[int, list[int]] = {number: [] for number in range(6)}
+    for number, numbers in got.items():
+        node.create_subscription(Int64, f"numbers{number}", lambda m, numbers=numbers: numbers.append(m.data), EVENT)
+    turns, stop = [0], threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.001):
+            turns[0] += 1
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        with Process("talker", 6):
+            spin_until(lambda: all(len(numbers) >= 100 for numbers in got.values()), node)
+        busy = turns[0]
+        spin_until(lambda: turns[0] > busy + 100, node)  # an executor that waits must not hold the interpreter
+    finally:
+        stop.set()
+        worker.join()
+    assert busy > 100
+    for numbers in got.values():
+        assert numbers == sorted(set(numbers))
+
+
 @embedded_only
 class TestDeath:
     """Processes that find each other, die by SIGKILL and come back."""

@@ -13,8 +13,9 @@ import yaml
 
 from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.jobs.config import RunConfig
+from irevla_ros.jobs.lock import FolderLock
 from irevla_ros.jobs.rollouts import SceneConfig
-from irevla_ros.jobs.run_folder import RunLock, begin_or_compare, check_start
+from irevla_ros.jobs.run_folder import begin_or_compare, check_start
 from irevla_ros.sim.suite import load_suite
 
 
@@ -72,8 +73,8 @@ def test_a_change_is_named(tmp_path: Path) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from irevla_ros.jobs.run_folder import RunLock
-lock = RunLock(Path(sys.argv[1]))
+from irevla_ros.jobs.lock import FolderLock
+lock = FolderLock(Path(sys.argv[1]), "run", "wait for it")
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -82,8 +83,8 @@ sys.stdin.read()
 def test_one_process_works_in_a_folder_and_a_killed_one_leaves_it_free(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"locked\n"
-    with pytest.raises(ConfigError, match="^run .*: another process works in this folder; wait for it, or choose"):
-        RunLock(tmp_path)
+    with pytest.raises(ConfigError, match="^run .*: another process works in this folder; wait for it$"):
+        FolderLock(tmp_path, "run", "wait for it")
     holder.kill()
     holder.communicate()
-    RunLock(tmp_path).release()
+    FolderLock(tmp_path, "run", "wait for it").release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -37,8 +38,8 @@ time.sleep(60)
 """
 
 
-def program(name: str, code: str, *arguments: str, stop_first: bool = False) -> ProcessSpec:
-    return ProcessSpec(name, (sys.executable, "-c", code, *arguments), stop_first)
+def program(name: str, code: str, *arguments: str, stop_first: bool = False, ends_graph: bool = False) -> ProcessSpec:
+    return ProcessSpec(name, (sys.executable, "-c", code, *arguments), stop_first, ends_graph)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -114,6 +115,32 @@ def test_the_safe_command_goes_out_first(started: Callable[..., Supervisor], tmp
     assert lines[0] == "arbiter SIGINT"
     assert sorted(lines) == ["arbiter SIGINT", "policy SIGINT", "sim SIGINT"]
     assert not any(status.running for status in supervisor.status())
+
+
+@pytest.mark.parametrize(("code", "finished"), [(0, "learner"), (1, "")])
+def test_the_graph_ends_with_the_learner_only_when_that_is_done(started: Callable[..., Supervisor], code: int,
+                                                                finished: str) -> None:  # fmt: skip
+    supervisor = started(program("learner", f"import sys; sys.exit({code})", ends_graph=True), program("other", POLITE, "", ""))
+    news: list[str] = []
+    wait_for(lambda: bool(news.extend(supervisor.poll()) or news))
+    assert supervisor.finished == finished
+    assert news[0].startswith("learner has finished" if finished else "learner ended with exit code 1; restart in 0.5 s")
+    if finished:
+        time.sleep(0.6)  # longer than the first back-off: it is not started again
+        assert supervisor.poll() == []
+
+
+def test_a_lock_lasts_until_the_last_process_has_ended(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        supervisor = Supervisor([program("stubborn", STUBBORN)], tmp_path, held=[file.fileno()])
+        supervisor.start()
+        wait_for(ready(supervisor))
+    with (tmp_path / "lock").open("w") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        supervisor.stop(patience_s=0.2)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_the_stubborn_are_killed_in_the_end(started: Callable[..., Supervisor]) -> None:

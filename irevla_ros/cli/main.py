@@ -28,9 +28,11 @@ COMMANDS = {
     "pretrain": "train the small vision-language model on rendered image-text pairs",
     "collect": "record demonstrations of the scripted experts",
     "sft": "stage 0: clone the demonstrations with the whole VLA",
+    "supervise": "run or go on with the supervised job of a manifest",
     "train": "iRe-VLA or one of its baselines on a suite of tasks",
     "eval": "measure the success rate of a checkpoint, with its interval",
     "report": "write the report and plots of a run again, finished or not",
+    "up": "start a node graph on this machine: simulated arms, collecting, or a Franka",
     "episodes": "list, show and verify recorded episodes",
     "doctor": "check this machine and say what to do about what is missing",
 }
@@ -93,7 +95,9 @@ def _dispatch(arguments: list[str]) -> int:
     module.add_arguments(parser)
     # The raw formatter keeps the lines of the examples; it would also keep a paragraph on one endless line.
     parser.description, parser.epilog = _wrap(parser.description), _wrap(parser.epilog)
-    args = parser.parse_args(arguments[1:])
+    # Positionals after options, where the command has many of them and no subcommands of its own.
+    parse = parser.parse_intermixed_args if getattr(module, "INTERMIXED", False) else parser.parse_args
+    args = parse(arguments[1:])
     args.command_line = shlex.join(["irevla", *arguments])  # for commands that are resumed by repeating them
     code: int = module.run(args)
     sys.stdout.flush()  # here, where a closed pipe is still handled

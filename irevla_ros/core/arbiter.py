@@ -63,6 +63,11 @@ class Arbiter:
         self._acted_wall_ns: int | None = None
 
     @property
+    def human_held(self) -> bool:
+        """Whether the human holds the deadman, as far as is known."""
+        return self._human.held
+
+    @property
     def counts(self) -> dict[str, int]:
         """Inputs refused and steps held, by name; for diagnostics."""
         found = dict(self._counts)

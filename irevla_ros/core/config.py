@@ -50,6 +50,16 @@ def load_config(cls: type[C], path: str | Path | None = None, overrides: Sequenc
     source = str(path) if path is not None else "command line"
     for text in overrides:
         _apply_override(tree, text)
+    return config_from(cls, tree, source)
+
+
+def config_from(cls: type[C], tree: object, source: str) -> C:
+    """Build ``cls`` from plain dictionaries, lists, strings and numbers; ``source`` names their origin in errors.
+
+    Raises ConfigError that names source, dotted key, value and what is required.
+    """
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{source} holds a {type(tree).__name__}", "a configuration is a mapping", "write keys and values")
     config: C = _Builder(cls, source).dataclass(cls, tree, "", None)
     return config
 

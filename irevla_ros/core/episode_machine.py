@@ -74,25 +74,32 @@ class Handled:
 class EpisodeMachine:
     """``handle`` events and ``tick`` often; publish ``state`` whenever the answer says ``changed``.
 
-    run_id and next_number make episode ids, ``<run_id>-<number>``: whoever constructs this knows which numbers of the
-    run are taken, so that ids stay unique across restarts. ``ignored`` counts events that came late, twice or out of turn.
+    run_id, arm and next_number make episode ids, ``<run_id>[-<arm>]-<number>``: whoever constructs this knows which numbers
+    of the run are taken, so that ids stay unique across restarts. ``ignored`` counts events that came late, twice or out of
+    turn.
     """
 
     def __init__(self, config: EpisodeConfig, run_id: str, next_number: int, now_ns: int, wall_ns: int,
-                 first_sequence: int = 0) -> None:  # fmt: skip
+                 first_sequence: int = 0, arm: str = "") -> None:  # fmt: skip
         """``first_sequence`` lies above all that an earlier process of the run has given (say, microseconds since 1970).
 
-        Raises IrevlaError when ``run_id`` cannot name files."""
+        Raises IrevlaError when ``run_id`` and ``arm`` cannot name files."""
         self.config = config
         self.ignored = 0
+        self._prefix = f"{run_id}-{arm}" if arm else run_id
         self._number = next_number
         self._deadline_ns: int | None = None  # wall
         self._grace_ns: int | None = None  # wall: until when the time limit waits for the reward
         self._judged_ns: int | None = None  # stamp up to which the reward has looked
         self._waiting: set[str] = set()
-        EpisodeState(0, Phase.IDLE, run_id, f"{run_id}-{next_number:06d}")
+        EpisodeState(0, Phase.IDLE, run_id, f"{self._prefix}-{next_number:06d}")
         self.state = EpisodeState(first_sequence, Phase.IDLE, run_id, entered_ns=now_ns)
         self._entered_sequence = self._run_sequence = first_sequence  # of the present phase, and of the episode's run
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next episode's id will have."""
+        return self._number
 
     def handle(self, event: Event, now_ns: int, wall_ns: int) -> Handled:
         """Take one event. Deadlines that have passed take effect first."""
@@ -150,7 +157,7 @@ class EpisodeMachine:
         return ""
 
     def _start(self, start: Start, now_ns: int, wall_ns: int) -> None:
-        episode_id = f"{self.state.run_id}-{self._number:06d}"
+        episode_id = f"{self._prefix}-{self._number:06d}"
         self._number += 1
         self._waiting = set(self.config.participants)
         fresh = EpisodeState(self.state.sequence, Phase.IDLE, self.state.run_id)

@@ -1,4 +1,4 @@
-"""Durable file operations: whole writes, synced folders, locks that die with their process, errors for people."""
+"""The spool's own file operations: files that wait for a commit, locks of their writers, errors for people."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from irevla_ros.core.errors import DataError
+from irevla_ros.disk.files import settle, still_at, sync_folder, write_all
 
 PENDING = ".pending"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -54,13 +55,6 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise write_error(path, error) from error
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """``os.write`` until every byte is written; raises ``OSError`` when the disk refuses."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
 def write_chunks(fd: int, chunks: Iterable[bytes | memoryview]) -> None:
     """Writes the chunks in order, gathered into calls of about 1 MiB."""
     pending: list[bytes | memoryview] = []
@@ -74,15 +68,6 @@ def write_chunks(fd: int, chunks: Iterable[bytes | memoryview]) -> None:
     write_all(fd, b"".join(pending))
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames and creations in the folder survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def create_locked(path: Path) -> int:
     """A new file, opened for reading and writing, under an exclusive lock that the kernel drops with this process.
 
@@ -92,7 +77,7 @@ def create_locked(path: Path) -> int:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        if _still_there(fd, path):
+        if still_at(fd, path):
             return fd
         os.close(fd)  # a recovery took it for a dead writer's between the two calls and removed it
 
@@ -108,7 +93,7 @@ def lock_existing(path: Path) -> int | None:
     except BlockingIOError:
         os.close(fd)
         return None
-    if _still_there(fd, path):
+    if still_at(fd, path):
         return fd
     os.close(fd)
     return None
@@ -140,9 +125,7 @@ def write_pending(final: Path, chunks: Iterable[bytes | memoryview], *, replace:
                 raise DataError(f"{final}", "a sealed episode never changes", "use another episode id")
             write_chunks(fd, chunks)
             if durable:
-                os.fsync(fd)
-                os.replace(pending, final)
-                sync_folder(final.parent)
+                settle(fd, pending, final)
         except BaseException:
             pending.unlink(missing_ok=True)
             raise
@@ -182,10 +165,3 @@ def sha256_prefix(fd: int, length: int) -> bytes:
         digest.update(piece)
         offset += len(piece)
     return digest.digest()
-
-
-def _still_there(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False

@@ -12,7 +12,8 @@ from typing import Any
 
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.types import Outcome
-from irevla_ros.data.files import disk_errors, sync_folder, write_all
+from irevla_ros.data.files import disk_errors
+from irevla_ros.disk.files import sync_folder, write_all
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from irevla_ros.data.container import DTYPES, AnyArray
-from irevla_ros.data.files import write_all
+from irevla_ros.disk.files import write_all
 
 MAGIC = b"IREVLOG1"
 _FRAME = struct.Struct("<II")

@@ -10,9 +10,10 @@ from irevla_ros.core.errors import DataError
 from irevla_ros.core.types import Outcome, TerminationReason
 from irevla_ros.data.assemble import read_log
 from irevla_ros.data.container import Container
-from irevla_ros.data.files import PENDING, disk_errors, lock_existing, sync_folder
+from irevla_ros.data.files import PENDING, disk_errors, lock_existing
 from irevla_ros.data.paths import LOG, SEALED, sealed_path
 from irevla_ros.data.writer import write_sealed
+from irevla_ros.disk.files import settle
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ def _recover_pending(pending: Path) -> RecoveryEvent | None:
             if final.name.endswith(SEALED) and final.exists():
                 pending.unlink(missing_ok=True)
                 return RecoveryEvent(pending.name, "discarded", "the episode is sealed already")
-            os.fsync(fd)
-            os.replace(pending, final)
-            sync_folder(final.parent)
+            settle(fd, pending, final)
             return RecoveryEvent(final.name, "published", "written whole, not yet committed")
         finally:
             os.close(fd)

@@ -25,8 +25,9 @@ from irevla_ros.data import log
 from irevla_ros.data.assemble import read_log
 from irevla_ros.data.codecs import ImageCodec
 from irevla_ros.data.container import AnyArray, Bytes, container_chunks
-from irevla_ros.data.files import create_locked, disk_errors, pending_of, sync_folder, write_pending
+from irevla_ros.data.files import create_locked, disk_errors, pending_of, write_pending
 from irevla_ros.data.schema import check_camera, check_column, check_fingerprint, meta_to_json
+from irevla_ros.disk.files import sync_folder
 
 SYNC_INTERVAL_S = 0.5  # half of the promised second, so that appends at 2 Hz and above keep it
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from irevla_ros.core.errors import DataError
+from irevla_ros.disk.files import write_whole
 
 _REQUIRED = object()
 
@@ -46,12 +45,12 @@ class Fields:
         return [Fields(f"{self.where} {name}[{i}]", value, self.remedy) for i, value in enumerate(values)]
 
 
-def read_json(path: Path) -> Any:
-    """Raises DataError when the file is missing or is not JSON."""
+def read_json(path: Path, remedy: str = "give the folder of a run, such as runs/demo") -> Any:
+    """Raises DataError when the file is missing, with ``remedy``, or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(str(path), "the file does not exist", "give the folder of a run, such as runs/demo") from None
+        raise DataError(str(path), "the file does not exist", remedy) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(str(path), f"not valid JSON ({error})", "restore the file or run again") from None
 
@@ -62,13 +61,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to a temporary file in the same folder, sync it, and rename it into place.
+    """Write ``content`` atomically, and make the folder if it is absent.
 
     Raises DataError when the disk is full or the folder cannot be written; an earlier file is then still there.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, content)
+        write_whole(path, content)
 
 
 @contextmanager
@@ -79,22 +78,3 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}", "the folder must be writable",
                         "free space or mend its permissions, then repeat the command") from error  # fmt: skip
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -109,6 +109,12 @@ class Progress:
             self._next_line = now + LINE_S
             self._line(self.status())
 
+    def resume(self, done: int) -> None:
+        """``done`` units were there before: they count as progress but not towards the rate."""
+        self.done = self._initial = done
+        self._samples.clear()
+        self._samples.append((self._console.clock(), done))
+
     def status(self) -> str:
         """For example ``stage 0  120/400  30% 12.1/s, 23 s left, loss 0.12``."""
         share = self.done / self.total if self.total else 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import subprocess
 from dataclasses import asdict
@@ -14,9 +13,10 @@ import yaml
 from irevla_ros import __version__
 from irevla_ros.core.config import dump_yaml, to_dict
 from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.config import RunConfig
-from irevla_ros.jobs.jsonfile import read_json, write_bytes, writing
-from irevla_ros.sim.suite import CATEGORIES, Suite, load_suite
+from irevla_ros.jobs.jsonfile import read_json, write_bytes
+from irevla_ros.sim.suite import Suite, load_suite
 
 
 def resume_command(folder: Path) -> str:
@@ -28,25 +28,6 @@ def resume_command(folder: Path) -> str:
 def is_finished(folder: Path) -> bool:
     """Has the run in ``folder`` come to its end?"""
     return (folder / "summary.json").is_file() and bool(read_json(folder / "summary.json").get("complete"))
-
-
-class RunLock:
-    """One process works in a run's folder at a time; the system lets go of the lock when that process ends."""
-
-    def __init__(self, folder: Path) -> None:
-        path = folder / "lock"
-        with writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise ConfigError(f"run {folder}", "another process works in this folder",
-                              "wait for it, or choose another --name") from None  # fmt: skip
-
-    def release(self) -> None:
-        self._file.close()
 
 
 def source_version() -> str:

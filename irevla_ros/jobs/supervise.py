@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,11 @@ import torch
 
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.types import ByteArray, Episode
+from irevla_ros.data.reader import SpoolReader
+from irevla_ros.jobs.snapshot import Snapshots
+from irevla_ros.jobs.supervised_manifest import Source, SupervisedManifest
+from irevla_ros.jobs.training import TrainingProgress, train
+from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.learn.supervised import Batch, BCLoss
 from irevla_ros.policy.backbone import Backbone, build_backbone
 from irevla_ros.policy.checkpoint import load_vla, save_vla
@@ -46,6 +51,53 @@ class SupervisedTraining:
 
     def save(self, loss: BCLoss) -> None:
         save_vla(Path(self.save_as), loss.vla.requires_grad_(True), self.provenance)
+
+
+def lay_out(manifest: SupervisedManifest, arrays: Path) -> None:
+    """Verify the inputs of ``manifest`` (its paths as they are) and write its samples to the folder ``arrays``.
+
+    Raises what ``SupervisedManifest.verify``, the reader and ``write_arrays`` raise.
+    """
+    manifest.verify()
+    backbone = initial_vla(*_starts(manifest), manifest.backbone, manifest.cameras).backbone
+    write_arrays(arrays, [_episodes(source, manifest.cameras) for source in manifest.sources], manifest.cameras, backbone)
+
+
+def train_supervised(
+    manifest: SupervisedManifest,
+    pool: WorkerPool,
+    arrays: Path,
+    snapshots: Snapshots,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> None:
+    """Train on what ``lay_out`` wrote and leave the checkpoint at ``save_as``.
+
+    A killed run goes on from its snapshot, which is gone at the end.
+    """
+    training = SupervisedTraining(
+        str(arrays), *_starts(manifest), str(manifest.save_as), manifest.trains,
+        tuple(source.weight for source in manifest.sources), manifest.backbone, manifest.cameras, dict(manifest.provenance),
+    )  # fmt: skip
+    train(pool, training, manifest.training, batch=manifest.batch, seed=manifest.seed, augmentation=manifest.augmentation,
+          snapshots=snapshots, on_progress=on_progress)  # fmt: skip
+    snapshots.path.unlink(missing_ok=True)
+
+
+def _starts(manifest: SupervisedManifest) -> tuple[str, str]:
+    """Folders of ``init_from`` and ``head_from``; "" for none."""
+    first, head = ("" if ref is None else str(ref.folder) for ref in (manifest.init_from, manifest.head_from))
+    return first, head
+
+
+def _episodes(source: Source, cameras: tuple[str, ...]) -> list[Episode]:
+    if not source.episodes:
+        return []
+    reader = SpoolReader(source.spool)
+    episodes = []
+    for ref in source.episodes:
+        known = [camera for camera in cameras if camera in reader.record(ref.id).cameras]
+        episodes.append(reader.read(ref.id, cameras=known or None, latents=False))
+    return episodes
 
 
 def initial_vla(init_from: str, head_from: str, backbone: str, cameras: tuple[str, ...]) -> VLA:

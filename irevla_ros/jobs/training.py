@@ -14,10 +14,14 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from irevla_ros.jobs.snapshot import Snapshots, Snapshotter
 from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
 from irevla_ros.learn.augment import Augmentation
 from irevla_ros.learn.mixture import MixtureSampler
 from irevla_ros.learn.supervised import Batch, BCConfig, BehaviourCloning, augmented
+
+BLOCK = 10  # steps that one figure of the loss is the mean of; snapshots are taken between blocks
+REPORT_S, LONGEST_SILENCE_S = 0.5, 1.0
 
 
 class Samples(Protocol):
@@ -43,6 +47,8 @@ class Training(Protocol):
 
 @dataclass(frozen=True)
 class TrainingProgress:
+    """``metrics`` of the steps since the last multiple of ten; before the first step there are none."""
+
     step: int
     metrics: dict[str, float]
 
@@ -55,12 +61,17 @@ def train(
     batch: int,
     seed: int,
     augmentation: Augmentation | None = None,
+    snapshots: Snapshots | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> None:
-    """Run ``config.steps`` steps of ``batch`` samples, shared among the workers, and let the training save itself."""
+    """Run ``config.steps`` steps of ``batch`` samples, shared among the workers, and let the training save itself.
+
+    With ``snapshots``, it goes on where a killed one was, and ends as if that had not been killed: bit by bit with one or
+    two workers, within rounding with more (the order in which gradients are added then depends on the first step).
+    """
     with tempfile.TemporaryDirectory() as folder:
         shared = {"training": training, "config": config, "batch": max(1, batch // pool.size), "seed": seed,
-                  "augmentation": augmentation, "meeting": str(Path(folder) / "meeting")}  # fmt: skip
+                  "augmentation": augmentation, "snapshots": snapshots, "meeting": str(Path(folder) / "meeting")}  # fmt: skip
         pool.run(_train, [shared] * pool.size, on_progress)
 
 
@@ -72,6 +83,7 @@ def _train(
     batch: int,
     seed: int,
     augmentation: Augmentation | None,
+    snapshots: Snapshots | None,
     meeting: str,
 ) -> None:
     torch.manual_seed(seed)  # the same initial weights everywhere
@@ -85,12 +97,24 @@ def _train(
     try:
         wrapped: nn.Module = DistributedDataParallel(loss)
         learner = BehaviourCloning(loss, config, wrapped)
+        keeper = Snapshotter(snapshots, context, learner, generator) if snapshots is not None else None
+        if keeper is not None and keeper.restore() and context.rank == 0:
+            send(TrainingProgress(learner.steps_done, {}))
+        losses: list[float] = []
         reported = time.monotonic()
         while learner.steps_done < config.steps:
-            metrics = learner.update(batches, min(10, config.steps - learner.steps_done))
-            if context.rank == 0 and (time.monotonic() - reported > 0.5 or learner.steps_done == config.steps):
+            metrics = learner.update(batches, 1)
+            losses.append(metrics["loss"])
+            last = learner.steps_done == config.steps
+            whole = last or learner.steps_done % BLOCK == 0
+            silence = time.monotonic() - reported
+            if context.rank == 0 and (last or silence > (REPORT_S if whole else LONGEST_SILENCE_S)):
                 reported = time.monotonic()
-                send(TrainingProgress(learner.steps_done, metrics))
+                send(TrainingProgress(learner.steps_done, {**metrics, "loss": sum(losses) / len(losses)}))
+            if whole:
+                losses.clear()
+                if keeper is not None and not last:
+                    keeper.offer()
         if context.rank == 0:
             training.save(loss)
     finally:

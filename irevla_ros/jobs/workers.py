@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,6 +139,7 @@ class WorkerPool:
 
 def _serve(connection: Connection, rank: int, size: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     context = WorkerContext(rank, size)
 
     def send(content: Any) -> None:
@@ -156,3 +158,11 @@ def _serve(connection: Connection, rank: int, size: int) -> None:
             trace = traceback.format_exc()
             reply = ("error", WorkerError(f"worker process {rank} failed", trace, "report this with the run's folder"))
         connection.send(reply)
+
+
+def _end_with_parent() -> None:
+    """End at once when the parent does, killed or not: nobody else may find this worker still writing to the run."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -21,7 +21,8 @@ from irevla_ros.core.errors import CheckpointError, IrevlaError
 from irevla_ros.core.types import Mode
 from irevla_ros.learn.plan import Plan
 
-FORMAT = 1
+FORMAT = 2
+READS = (1, FORMAT)  # format 1 had no gate: every supervised result was adopted
 
 
 # ---- commands: what the driver has to do -----------------------------------------------------------------------
@@ -122,7 +123,10 @@ Command = RunSupervised | Evaluate | StartTask | CollectEpisodes | UpdateHead | 
 
 @dataclass(frozen=True)
 class SupervisedDone:
+    """``adopted``: the result is the generalist from now on; a refused one of stage 2 leaves the one of before."""
+
     checkpoint: str
+    adopted: bool = True
 
 
 @dataclass(frozen=True)
@@ -182,8 +186,8 @@ class State:
         kinds = {kind.__name__: kind for kind in EVENTS}
         try:
             found = json.loads(text)
-            if found["format"] != FORMAT:
-                raise CheckpointError(f"learner state of format {found['format']}", f"this version reads {FORMAT}",
+            if found["format"] not in READS:
+                raise CheckpointError(f"learner state of format {found['format']}", f"this version reads up to {FORMAT}",
                                       "resume with the version that wrote it")  # fmt: skip
             events = tuple(kinds[event.pop("event")](**_tuples(event)) for event in found["events"])
             return cls(Plan(**_tuples(found["plan"])), events)
@@ -253,11 +257,13 @@ class IRevla:
                 generalist = specialist
             else:
                 head_from = specialist if plan.stage2_head == "stage1" else generalist
-                init_from, generalist = generalist, f"{name}-stage2"
-                yield RunSupervised(2, init_from, head_from, plan.data, plan.stage2, plan.stage2_steps, generalist)
-                self.deployed = generalist
+                result = f"{name}-stage2"
+                event = yield RunSupervised(2, generalist, head_from, plan.data, plan.stage2, plan.stage2_steps, result)
+                assert isinstance(event, SupervisedDone)
+                if event.adopted:
+                    self.deployed = generalist = result
                 if plan.evaluate_stages or last:
-                    yield Evaluate(generalist, generalist)
+                    yield Evaluate(result, generalist)
 
         yield Finish(generalist)
 
@@ -290,7 +296,8 @@ def _answers(event: Event, command: Command) -> bool:
         return (isinstance(event, EpisodesCollected) and event.task == command.task
                 and 0 < len(event.successes) <= command.episodes)  # fmt: skip
     if isinstance(command, RunSupervised):
-        return event == SupervisedDone(command.save_as)
+        return (isinstance(event, SupervisedDone) and event.checkpoint == command.save_as
+                and (event.adopted or command.stage != 0))  # fmt: skip
     if isinstance(command, Evaluate):
         return event == EvaluationDone(command.label)
     if isinstance(command, StartTask):

@@ -8,11 +8,12 @@
       arbiter: {stop_first: true}
       policy:  {each: graph, heavy: true}
 
-Parameters of the nodes are not said here but in a standard ROS parameter file, which both pass on as it is.
+Parameters of the nodes are not said here but in standard ROS parameter files, which both pass on as they are.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,13 +35,15 @@ class NodeSpec:
     each: a process for each ``arm``, or one for the whole ``graph``. program: the node's module in ``irevla_ros.nodes``
     and its `ros2 run` name, where it is not the key of the mapping (two cameras). heavy: needs torch, so it runs under
     the Python that was named for such nodes. stop_first: is stopped before all others, because it then sends the safe
-    command. remap: relative name -> name.
+    command. ends_graph: once it has ended with exit code 0, its work is done and the whole graph stops. remap: relative
+    name -> name. A node of the whole graph has the parameter ``arms``: the namespaces that it serves.
     """
 
     each: Literal["arm", "graph"] = "arm"
     program: str = ""
     heavy: bool = False
     stop_first: bool = False
+    ends_graph: bool = False
     remap: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -73,6 +76,7 @@ class ProcessSpec:
     name: str
     argv: tuple[str, ...]
     stop_first: bool = False
+    ends_graph: bool = False
 
 
 def load_graph(name_or_path: str | Path, overrides: Sequence[str] = ()) -> GraphSpec:
@@ -80,19 +84,23 @@ def load_graph(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Graph
     return load_config(GraphSpec, find_config(name_or_path, "graphs"), overrides)
 
 
-def ros_arguments(spec: NodeSpec, name: str, arm: str, parameters: Path | None, extra: Sequence[str] = ()) -> list[str]:
-    """What follows `--ros-args`: namespace, node name, remaps, parameter file, then ``extra`` (`-p`, x:=y, ...)."""
+def ros_arguments(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Path] = (),
+                  extra: Sequence[str] = ()) -> list[str]:  # fmt: skip
+    """What follows `--ros-args` for node ``name`` of ``arm``: namespace, node name, remaps, parameter files, then ``extra``."""
+    spec = graph.nodes[name]
     arguments = ["-r", f"__node:={name}"]
     if arm and spec.each == "arm":
         arguments += ["-r", f"__ns:=/{arm}"]
     for before, after in spec.remap.items():
         arguments += ["-r", f"{before}:={after}"]
-    if parameters is not None:
-        arguments += ["--params-file", str(parameters)]
+    for path in parameters:
+        arguments += ["--params-file", str(path)]
+    if spec.each == "graph":
+        arguments += ["-p", f"arms:={json.dumps(graph.arms)}"]
     return [*arguments, *extra]
 
 
-def processes(graph: GraphSpec, parameters: Path | None, *, python: str = sys.executable, heavy_python: str = "",
+def processes(graph: GraphSpec, parameters: Sequence[Path] = (), *, python: str = sys.executable, heavy_python: str = "",
               extra: Sequence[str] = ()) -> list[ProcessSpec]:  # fmt: skip
     """The processes of ``graph`` in starting order, each as `python -m irevla_ros.nodes.<program> --ros-args ...`."""
     found = []
@@ -100,6 +108,6 @@ def processes(graph: GraphSpec, parameters: Path | None, *, python: str = sys.ex
         interpreter = heavy_python if spec.heavy and heavy_python else python
         for arm in graph.arms if spec.each == "arm" else ("",):
             argv = (interpreter, "-m", f"irevla_ros.nodes.{spec.program or name}", "--ros-args",
-                    *ros_arguments(spec, name, arm, parameters, extra))  # fmt: skip
-            found.append(ProcessSpec(f"{arm}/{name}" if arm else name, argv, spec.stop_first))
+                    *ros_arguments(graph, name, arm, parameters, extra))  # fmt: skip
+            found.append(ProcessSpec(f"{arm}/{name}" if arm else name, argv, spec.stop_first, spec.ends_graph))
     return found

@@ -41,18 +41,19 @@ class ProcessStatus:
 class _Child:
     """One process through its lives."""
 
-    def __init__(self, spec: ProcessSpec, log: Path) -> None:
-        self.spec, self.log = spec, log
+    def __init__(self, spec: ProcessSpec, log: Path, held: Sequence[int]) -> None:
+        self.spec, self.log, self.held = spec, log, held
         self.process: subprocess.Popen[bytes] | None = None
         self.started_s = 0.0
         self.restarts = 0
         self.exit_code: int | None = None
+        self.finished = False
         self.wait_s = FIRST_WAIT_S
         self.due_s = 0.0
 
     def start(self, now_s: float) -> None:
         with self.log.open("ab") as output:
-            self.process = _spawn(self.spec.argv, output)
+            self.process = _spawn(self.spec.argv, output, self.held)
         self.started_s = now_s
 
     def ended(self, now_s: float) -> bool:
@@ -60,6 +61,7 @@ class _Child:
         if self.process is None or self.process.poll() is None:
             return False
         self.exit_code, self.process = self.process.returncode, None
+        self.finished = self.spec.ends_graph and self.exit_code == 0
         if now_s - self.started_s >= STABLE_S:
             self.wait_s = FIRST_WAIT_S
         self.due_s = now_s + self.wait_s
@@ -80,16 +82,23 @@ class _Child:
 class Supervisor:
     """Runs the processes of a graph; drive it by calling ``poll`` a few times a second from one thread.
 
-    ``folder`` takes one log file for each process. ``clock`` is monotonic, in seconds.
+    ``folder`` takes one log file for each process. ``clock`` is monotonic, in seconds. ``held``: open files that the
+    processes hold open, too, such as a lock that is to last until the last of them has ended.
     """
 
-    def __init__(self, specs: Sequence[ProcessSpec], folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, specs: Sequence[ProcessSpec], folder: Path, clock: Callable[[], float] = time.monotonic,
+                 held: Sequence[int] = ()) -> None:  # fmt: skip
         names = [spec.name for spec in specs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"process {twice[0]!r}", "each process of a graph has a name of its own", "rename one")
         folder.mkdir(parents=True, exist_ok=True)
         self._clock = clock
-        self._children = [_Child(spec, folder / f"{spec.name.replace('/', '-')}.log") for spec in specs]
+        self._children = [_Child(spec, folder / f"{spec.name.replace('/', '-')}.log", held) for spec in specs]
+
+    @property
+    def finished(self) -> str:
+        """The process whose work is done, with which the graph ends; "" until then."""
+        return next((child.spec.name for child in self._children if child.finished), "")
 
     def start(self) -> None:
         for child in self._children:
@@ -100,9 +109,12 @@ class Supervisor:
         now, news = self._clock(), []
         for child in self._children:
             if child.ended(now):
+                if child.finished:
+                    news.append(f"{child.spec.name} has finished")
+                    continue
                 news.append(f"{child.spec.name} ended with {_exit_text(child.exit_code)}; restart in "
                             f"{child.due_s - now:.1f} s; {child.log}")  # fmt: skip
-            elif child.process is None and now >= child.due_s:
+            elif child.process is None and not child.finished and now >= child.due_s:
                 child.restarts += 1
                 child.start(now)
                 news.append(f"{child.spec.name} restarted ({child.restarts})")
@@ -141,7 +153,7 @@ class Supervisor:
         return True
 
 
-def _spawn(argv: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(argv: Sequence[str], output: IO[bytes], held: Sequence[int]) -> subprocess.Popen[bytes]:
     """Start in a session of its own: a Ctrl-C in the terminal reaches the supervisor alone, which then stops in order."""
     parent = os.getpid()
 
@@ -152,7 +164,7 @@ def _spawn(argv: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
 
     try:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                start_new_session=True, preexec_fn=die_with_parent)  # fmt: skip
+                                start_new_session=True, preexec_fn=die_with_parent, pass_fds=held)  # fmt: skip
     except OSError as error:
         raise ConfigError(f"program {argv[0]!r}", f"cannot be started ({error.strerror})",
                           "name the Python that has irevla_ros installed") from None  # fmt: skip

@@ -14,6 +14,8 @@ SCRIPT = "script/action"
 TARGET = "target_pose"
 GRIPPER_COMMAND = "gripper/command"
 TWIST = "teleop/twist"
+TELEOP_GRIPPER = "teleop/gripper"
+RELEASED = "released"  # the frame_id of the twist that says so
 STEP = "arbiter/step"
 STATE = "episode/state"
 ORDER = "episode/order"
@@ -23,6 +25,8 @@ SEALED = "episode/sealed"
 VERDICT = "reward/verdict"
 JUDGED = "reward/judged"
 REWARD = "reward/value"
+SUCCESS = "reward/success"
+FAILURE = "reward/failure"
 RECORDED = "recorder/recorded"
 
 # Of the whole graph, not of one arm.

@@ -7,8 +7,10 @@ versions).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,11 +22,11 @@ from torch import nn
 
 from irevla_ros.core.errors import CheckpointError, IrevlaError
 from irevla_ros.core.spec import ActionSpec, ProprioSpec
+from irevla_ros.disk.files import lock_folder, sync_folder
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.head import HeadConfig
 from irevla_ros.policy.tensor_file import (
     TensorFile,
-    fsync_folder,
     load_into,
     read_tensors,
     refuse_pickle,
@@ -34,6 +36,9 @@ from irevla_ros.policy.tensor_file import (
 from irevla_ros.policy.vla import VLA, build_vla
 
 FORMAT = 1
+_UNFINISHED = ".tmp"
+_PARTS = {kind.format(name) for name in ("config.json", "provenance.json", "backbone.safetensors", "head.safetensors")
+          for kind in ("{}", ".{}.tmp")}  # fmt: skip
 _KEYS = {
     "format", "backbone", "head", "horizon", "use_proprio", "action_spec", "proprio_spec", "cameras", "fingerprint",
     "sha256",
@@ -43,10 +48,12 @@ _KEYS = {
 def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
     """Write ``vla`` to ``folder``, replacing an older checkpoint there; ``provenance`` is any JSON object.
 
-    A crash leaves the old checkpoint or the new one readable by ``load_vla``, never a mixture and never none.
+    A crash leaves the old checkpoint or the new one readable by ``load_vla``, never a mixture and never none; what else
+    it leaves, the next save into the same parent clears away.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    _clear(folder.parent)
+    fresh, lock = _begin(folder)
     try:
         fresh.chmod(0o755)
         sha256 = {
@@ -71,17 +78,19 @@ def save_vla(folder: Path, vla: VLA, provenance: Mapping[str, Any]) -> None:
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
 
 
 def load_vla(folder: Path, *, sha256: str = "") -> tuple[VLA, dict[str, Any]]:
     """The VLA in ``folder`` and its provenance; ``CheckpointError`` if missing, damaged, unsafe or not ours.
 
-    ``sha256``: what ``config_sha256`` must give, "" for whatever it is.
+    ``sha256``: what ``checkpoint_digest`` must give, "" for whatever it is.
     """
     refuse_pickle(folder)
     folder = _readable(folder)
     if sha256:
-        _require(folder / "config.json", config_sha256(folder), sha256)
+        _require(folder / "config.json", checkpoint_digest(folder), sha256)
     config = _read_json(folder / "config.json")
     if config.get("format") != FORMAT:
         raise CheckpointError(f"{folder} has format {config.get('format')!r}", f"format {FORMAT} is required",
@@ -106,8 +115,8 @@ def load_vla(folder: Path, *, sha256: str = "") -> tuple[VLA, dict[str, Any]]:
     return vla, _read_json(folder / "provenance.json")
 
 
-def config_sha256(folder: Path) -> str:
-    """SHA-256 (hex) of the checkpoint's ``config.json``, which holds those of its tensors."""
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 of the checkpoint's config.json, and so, through the sums in it, of its weights; ``CheckpointError``."""
     path = _readable(folder) / "config.json"
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -141,6 +150,31 @@ def load_head(path: Path, head: nn.Module, *, fingerprint: str, sha256: str = ""
     return {key: value for key, value in file.metadata.items() if key not in ("kind", "backbone")}
 
 
+def _begin(folder: Path) -> tuple[Path, int]:
+    """A new folder beside ``folder``, and the lock which says that its writer lives."""
+    while True:
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=_UNFINISHED, dir=folder.parent))
+        lock = lock_folder(fresh)
+        if lock is not None:
+            return fresh, lock
+        # Somebody who clears up took it, between the two calls, for that of a dead writer.
+
+
+def _clear(parent: Path) -> None:
+    """Remove what writers left that died while they saved; living ones hold their folder's lock.
+
+    A folder with anything else in it is not ours.
+    """
+    for unfinished in parent.glob(f".*.*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):  # somebody else's folder is no reason not to save
+            if not {path.name for path in unfinished.iterdir()} <= _PARTS:
+                continue
+            lock = lock_folder(unfinished)
+            if lock is not None:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                os.close(lock)
+
+
 def _previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
@@ -153,7 +187,7 @@ def _replace(folder: Path, fresh: Path) -> None:
             shutil.rmtree(previous)
         folder.rename(previous)
     fresh.rename(folder)
-    fsync_folder(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 

@@ -31,7 +31,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     callbacks raised, so that it can publish a safe command; what a callback raises is raised again afterwards.
     """
     try:
-        with _Stop() as stop, _context(args):
+        with Stop() as stop, context(args):
             node = factory()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
@@ -57,7 +57,8 @@ def _last_words(node: Node) -> None:
 
 
 @contextmanager
-def _context(args: Sequence[str] | None) -> Iterator[None]:
+def context(args: Sequence[str] | None) -> Iterator[None]:
+    """A context that leaves signals alone; ``args`` as sys.argv."""
     api.init_without_signals(args)
     try:
         yield
@@ -65,15 +66,16 @@ def _context(args: Sequence[str] | None) -> Iterator[None]:
         try_shutdown()
 
 
-class _Stop:
-    """Remembers that SIGINT or SIGTERM came; five seconds after the first, the next has its usual effect."""
+class Stop:
+    """Remembers that one of ``signals`` came; five seconds after the first, the next has its usual effect."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[signal.Signals] = _SIGNALS) -> None:
         self.asked = False
+        self._signals = signals
         self._since = 0.0
 
-    def __enter__(self) -> _Stop:
-        self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+    def __enter__(self) -> Stop:
+        self._previous = {number: signal.signal(number, self._on_signal) for number in self._signals}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,7 +16,7 @@ from irevla_ros.sim.experts import ExpertNoise, ScriptedExpert
 from irevla_ros.sim.panda import Vector
 from irevla_ros.sim.suite import Suite, load_suite
 from irevla_ros.sim.tasks import Task, TaskSpec
-from irevla_ros.sim.world import CAMERAS, CONTROL_HZ, World
+from irevla_ros.sim.world import CAMERAS, CONTROL_HZ, SUBSTEPS, World
 
 Stepped = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
 
@@ -95,6 +95,12 @@ class PandaEnv(gymnasium.Env[dict[str, Any], FloatArray]):
         """As ``step``, towards an absolute pose as a robot is given it: tip [3] m, yaw rad, gripper open when positive."""
         self._running_task()
         self.world.move_to(position, yaw, gripper)
+        return self._stepped()
+
+    def hold(self) -> Stepped:
+        """As ``step``, without a new command: the joints keep the targets that they have."""
+        self._running_task()
+        self.world.settle(SUBSTEPS)
         return self._stepped()
 
     def _stepped(self) -> Stepped:

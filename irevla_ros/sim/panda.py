@@ -80,6 +80,10 @@ class Panda:
         state = self._p.getLinkState(self.id, TIP, computeForwardKinematics=True)
         return np.array(state[4]), np.array(state[5])
 
+    def joints(self) -> list[float]:
+        """Measured positions [9] of ``ARM`` (rad) and ``FINGERS`` (m)."""
+        return [float(state[0]) for state in self._p.getJointStates(self.id, ARM + FINGERS)]
+
     def gripper_width(self) -> float:
         """Distance between the finger tips, 0 to 0.08 m."""
         return float(sum(state[0] for state in self._p.getJointStates(self.id, FINGERS)))

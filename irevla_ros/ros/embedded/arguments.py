@@ -23,7 +23,7 @@ _SWITCHES = {f"--{switch}-{what}-logs" for switch in ("enable", "disable") for w
 
 @dataclass(frozen=True)
 class RosArguments:
-    """What the command line says about nodes. ``parameters`` are (node pattern, name -> value), later ones win."""
+    """What the command line says about nodes. ``parameters`` are (node pattern, name -> value) in order."""
 
     remaps: tuple[Remap, ...] = ()
     node_names: tuple[tuple[str | None, str], ...] = ()  # (node that it is for, new name)
@@ -41,9 +41,13 @@ class RosArguments:
         return _first(self.namespaces, name) or namespace
 
     def overrides(self, full_name: str) -> dict[str, Value]:
-        """The parameter values for the node ``/namespace/name``."""
-        found: dict[str, Value] = {}
+        """The parameter values for the node ``/namespace/name``: of several patterns that cover it the one that was named
+        first for the first time is the weakest, as rclpy has it."""
+        sections: dict[str, dict[str, Value]] = {}
         for pattern, values in self.parameters:
+            sections.setdefault(pattern, {}).update(values)
+        found: dict[str, Value] = {}
+        for pattern, values in sections.items():
             if matches(pattern, full_name):
                 found |= values
         return found

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _GID_SIZE = 16
 _LAYOUT = struct.Struct(f"<qqB{_GID_SIZE}s")
 
 
-@dataclass(frozen=True)
-class Attachment:
+class Attachment(NamedTuple):
     sequence: int  # from 1, per sender
     stamp_ns: int  # system time
     gid: bytes
@@ -26,7 +25,7 @@ class Attachment:
 
 def stamped(sequence: int, gid: bytes) -> bytes:
     """An attachment of now, packed."""
-    return Attachment(sequence, time.time_ns(), gid).pack()
+    return _LAYOUT.pack(sequence, time.time_ns(), _GID_SIZE, gid)
 
 
 def unpack(data: bytes) -> Attachment:

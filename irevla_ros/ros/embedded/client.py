@@ -18,7 +18,7 @@ from irevla_ros.ros.embedded.keys import Kind
 from irevla_ros.ros.embedded.qos import QoSProfile
 from irevla_ros.ros.embedded.types.cdr import CdrError, serialize
 from irevla_ros.ros.embedded.types.hashes import service_hash
-from irevla_ros.ros.embedded.wire import direct, zenoh_errors
+from irevla_ros.ros.embedded.wire import direct, zenoh_fault
 
 # As in rmw_zenoh_cpp's configuration: a call without an answer is forgotten after ten minutes.
 _QUERY_TIMEOUT_S = 600.0
@@ -89,13 +89,15 @@ class Client(Declared):
         with self._lock:
             self._pending[call.number] = call
         call.future.add_done_callback(self.remove_pending_request)
-        with zenoh_errors(f"call of {self.service_name}"):
+        try:
             self._querier.get(
                 direct(functools.partial(self._arrived, call), functools.partial(self._ended, call)),
                 payload=payload,
                 attachment=stamped(call.number, self.gid),
                 cancellation_token=call.cancellation,
             )
+        except zenoh.ZError as error:
+            raise zenoh_fault(f"call of {self.service_name}", error) from error
         return call.future
 
     def remove_pending_request(self, future: Future) -> None:
@@ -107,11 +109,10 @@ class Client(Declared):
         if call is not None and not future.done():
             call.cancellation.cancel()  # type: ignore[no-untyped-call]
 
-    def ready(self) -> bool:
-        return bool(self._inbox)
-
     def take(self) -> Callable[[], object] | None:
-        entry = self._inbox.pop()
+        entry, more = self._inbox.pop()
+        if more:
+            self._node._has_work(self)
         if entry is None or entry[0].number not in self._pending:
             return None
         call, sample = entry
@@ -137,8 +138,8 @@ class Client(Declared):
         if reply.ok is None or call.answered:
             return
         call.answered = True
-        self._inbox.put((call, reply.ok))
-        self._node._wake()
+        if self._inbox.put((call, reply.ok)):
+            self._node._has_work(self)
 
     def _ended(self, call: _Call) -> None:
         if not call.answered:

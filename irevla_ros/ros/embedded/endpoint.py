@@ -25,13 +25,12 @@ class Owner(Protocol):
     _entity: Entity
 
     def get_logger(self) -> Logger: ...
-    def _wake(self) -> None: ...
+    def _has_work(self, source: Source) -> None: ...
 
 
 class Source(Protocol):
-    """Something that has work for the executor's thread now and then."""
+    """Something that has work for the executor's thread now and then. It tells its node once, until its work is taken."""
 
-    def ready(self) -> bool: ...
     def take(self) -> Callable[[], object] | None: ...
 
 
@@ -67,18 +66,25 @@ class Declared:
 
 
 class Inbox(Generic[T]):
-    """A bounded queue between Zenoh's threads and the executor's; when it is full the oldest entry goes."""
+    """A bounded queue between Zenoh's threads and the executor's; when it is full the oldest entry goes.
+
+    ``put`` and ``pop`` keep account of whether the executor knows that there is something: once it has been told, it comes
+    back until nothing is left.
+    """
 
     def __init__(self, depth: int, discard: Callable[[T], None] | None = None) -> None:
         self._depth = depth
         self._discard = discard
         self._entries: deque[T] = deque()
+        self._told = False
         self._lock = threading.Lock()
         self.dropped = 0
 
-    def put(self, entry: T) -> None:
+    def put(self, entry: T) -> bool:
+        """Whether the executor must be told."""
         oldest: T | None = None
         with self._lock:
+            tell, self._told = not self._told, True
             if len(self._entries) >= self._depth:
                 oldest = self._entries.popleft()
                 self.dropped += 1
@@ -86,16 +92,19 @@ class Inbox(Generic[T]):
         # Zenoh is not called with the lock held: its threads come here with locks of their own.
         if oldest is not None and self._discard is not None:
             self._discard(oldest)
+        return tell
 
-    def pop(self) -> T | None:
+    def pop(self) -> tuple[T | None, bool]:
+        """The oldest entry, and whether there are more."""
         with self._lock:
-            return self._entries.popleft() if self._entries else None
-
-    def __bool__(self) -> bool:
-        return bool(self._entries)
+            entry = self._entries.popleft() if self._entries else None
+            self._told = bool(self._entries)
+            return entry, self._told
 
     def clear(self) -> None:
-        while (entry := self.pop()) is not None:
+        with self._lock:
+            entries, self._entries = self._entries, deque()
+        for entry in entries:
             if self._discard is not None:
                 self._discard(entry)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from irevla_ros.ros.embedded.node import Node
 
 
+_LONGEST_WAIT_S = 3600.0
+
+
 class SingleThreadedExecutor:
     """Runs what is ready: timers that are due, messages, requests and responses that have come."""
 
@@ -23,8 +27,9 @@ class SingleThreadedExecutor:
         self._context: Context = current("an executor")
         self._nodes: list[Node] = []
         # A turn: everything that was ready at one look, one piece of work each, before the next look.
-        self._turn: deque[Source] = deque()
-        self._changed = threading.Condition()
+        self._turn: deque[tuple[Node, Source]] = deque()
+        # Open while there may be something to do. A bare lock: waking by a Condition costs several times as much.
+        self._gate = threading.Lock()
         self._shut = False
         self._context.executors.add(self)
 
@@ -42,15 +47,18 @@ class SingleThreadedExecutor:
             self._nodes.remove(node)
             if node.executor is self:
                 node.executor = None
-            self._turn.clear()
+            turn, self._turn = self._turn, deque()
+            for owner, source in turn:
+                owner._has_work(source)
 
     def get_nodes(self) -> list[Node]:
         return list(self._nodes)
 
     def wake(self) -> None:
         """Look again; fit for any thread and for a signal handler."""
-        with self._changed:
-            self._changed.notify_all()
+        if self._gate.locked():
+            with contextlib.suppress(RuntimeError):  # somebody else just opened it
+                self._gate.release()
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """End spin and let go of the nodes."""
@@ -75,21 +83,21 @@ class SingleThreadedExecutor:
     def _next(self, end: float | None) -> Callable[[], object] | None:
         while not self._shut:
             while self._turn:
-                work = self._turn.popleft().take()
+                work = self._turn.popleft()[1].take()
                 if work is not None:
                     return work
-            with self._changed:
-                if not self._context.ok():
-                    raise ExternalShutdownException
-                self._turn.extend(source for node in self._nodes for source in node._sources() if source.ready())
-                if self._turn:
-                    continue
-                waits = [wait for node in self._nodes for timer in node._timers if (wait := timer.wait_s()) is not None]
-                if end is not None:
-                    waits.append(end - time.monotonic())
-                    if waits[-1] <= 0.0:
-                        return None
-                self._changed.wait(min(waits) if waits else None)
+            if not self._context.ok():
+                raise ExternalShutdownException
+            for node in self._nodes:
+                self._turn.extend((node, source) for source in node._take_ready())
+            if self._turn:
+                continue
+            waits = [wait for node in self._nodes for timer in node._timers if (wait := timer.wait_s()) is not None]
+            if end is not None:
+                waits.append(end - time.monotonic())
+                if waits[-1] <= 0.0:
+                    return None
+            self._gate.acquire(timeout=min([*waits, _LONGEST_WAIT_S]))
         return None
 
 

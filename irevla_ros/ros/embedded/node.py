@@ -47,12 +47,13 @@ class Node:
     ) -> None:
         self._context = context = current(f"node {node_name!r}")
         context.require(f"node {node_name!r}")
-        self.executor: SingleThreadedExecutor | None = None
+        self._executor: SingleThreadedExecutor | None = None
         self._publishers: list[Publisher] = []
         self._subscriptions: list[Subscription] = []
         self._clients: list[Client] = []
         self._services: list[Service] = []
         self._timers: list[Timer] = []
+        self._ready: deque[Source] = deque()  # each of them once, until the executor takes its work
         self._calls = _Calls()
 
         layers = [parse(cli_args)] if cli_args else []
@@ -78,6 +79,22 @@ class Node:
         self._time_source = TimeSource(self, self._clock)
         if start_parameter_services:
             ParameterServices(self, self._parameters)
+
+    @property
+    def executor(self) -> SingleThreadedExecutor | None:
+        """The one executor that runs the node's callbacks; setting another takes the node away from the one before."""
+        return self._executor
+
+    @executor.setter
+    def executor(self, new_executor: SingleThreadedExecutor | None) -> None:
+        previous = self._executor
+        if new_executor is previous:
+            return
+        self._executor = new_executor
+        if previous is not None:
+            previous.remove_node(self)
+        if new_executor is not None:
+            new_executor.add_node(self)
 
     def get_name(self) -> str:
         return self._entity.node_name
@@ -150,8 +167,7 @@ class Node:
 
     def destroy_node(self) -> None:
         """Vanish from the graph with everything that the node made. Calling it again does nothing."""
-        if self.executor is not None:
-            self.executor.remove_node(self)
+        self.executor = None
         while self._timers:
             self.destroy_timer(self._timers[0])
         self._logger._output.publish = None
@@ -221,13 +237,21 @@ class Node:
     def _call_soon(self, function: Callable[[], object]) -> None:
         """Have the executor's thread call ``function``; from any thread."""
         self._calls.waiting.append(function)
+        self._has_work(self._calls)
+
+    def _has_work(self, source: Source) -> None:
+        self._ready.append(source)
         self._wake()
 
-    def _sources(self) -> list[Source]:
-        return [self._calls, *self._timers, *self._subscriptions, *self._services, *self._clients]
+    def _take_ready(self) -> list[Source]:
+        """What has work for the executor now, the timers that are due first."""
+        ready: list[Source] = [timer for timer in self._timers if timer.ready()]
+        for _ in range(len(self._ready)):
+            ready.append(self._ready.popleft())
+        return ready
 
     def _wake(self) -> None:
-        executor = self.executor
+        executor = self._executor
         if executor is not None:
             executor.wake()
 
@@ -237,9 +261,6 @@ class _Calls:
 
     def __init__(self) -> None:
         self.waiting: deque[Callable[[], object]] = deque()
-
-    def ready(self) -> bool:
-        return bool(self.waiting)
 
     def take(self) -> Callable[[], object] | None:
         return self.waiting.popleft() if self.waiting else None

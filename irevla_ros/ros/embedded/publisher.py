@@ -14,7 +14,7 @@ from irevla_ros.ros.embedded.keys import Kind
 from irevla_ros.ros.embedded.qos import QoSProfile
 from irevla_ros.ros.embedded.types.cdr import serialize
 from irevla_ros.ros.embedded.types.hashes import message_hash
-from irevla_ros.ros.embedded.wire import zenoh_errors
+from irevla_ros.ros.embedded.wire import zenoh_fault
 from irevla_ros.ros.statistics import TopicStatistics
 
 # rmw_zenoh_cpp's period for telling subscriptions of a reliable latched topic what number was sent last.
@@ -46,10 +46,13 @@ class Publisher(Declared):
         """
         if not isinstance(msg, self.msg_type):
             raise TypeError(f"Expected {self.msg_type}, got {type(msg)}")
-        self._context.require(f"publish on {self.topic_name}")
+        if not self._context.ok():
+            self._context.require(f"publish on {self.topic_name}")
         payload = serialize(msg)
-        with zenoh_errors(f"publish on {self.topic_name}"):
+        try:
             self._publisher.put(payload, attachment=stamped(next(self._numbers), self.gid))
+        except zenoh.ZError as error:
+            raise zenoh_fault(f"publish on {self.topic_name}", error) from error
         self._published += 1
 
     def get_subscription_count(self) -> int:

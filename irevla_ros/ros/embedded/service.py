@@ -36,11 +36,10 @@ class Service(Declared):
     def service_name(self) -> str:
         return self.endpoint.name
 
-    def ready(self) -> bool:
-        return bool(self._inbox)
-
     def take(self) -> Callable[[], object] | None:
-        query = self._inbox.pop()
+        query, more = self._inbox.pop()
+        if more:
+            self._node._has_work(self)
         if query is None:
             return None
         try:
@@ -69,8 +68,8 @@ class Service(Declared):
             _drop(query)
 
     def _arrived(self, query: zenoh.Query) -> None:
-        self._inbox.put(query)
-        self._node._wake()
+        if self._inbox.put(query):
+            self._node._has_work(self)
 
 
 def _drop(query: zenoh.Query) -> None:

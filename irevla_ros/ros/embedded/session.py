@@ -12,7 +12,10 @@ between hosts.
 from __future__ import annotations
 
 import json
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import zenoh
 
@@ -22,6 +25,9 @@ from irevla_ros.ros.errors import MiddlewareError
 ROUTER = f"tcp/127.0.0.1:{ROUTER_PORT}"
 _OWN = "tcp/127.0.0.1:0"
 _ATTEMPTS = 5
+# One thread waits on all sockets and reads them itself. By default a message crosses three threads of Zenoh's on its way in,
+# which costs twice as much. Sending stays apart: a reading thread may have to wait for the interpreter.
+_RUNTIME = ("ZENOH_RUNTIME", "(rx: (handover: app), net: (handover: app), acc: (handover: app), app: (worker_threads: 1))")
 _PATIENCE_MS = 100
 _MOST_BATCHES = 16  # of 64 kB, allocated as needed
 
@@ -33,7 +39,8 @@ def open_node_session(network: Network) -> zenoh.Session:
         # Another newcomer may take the same meeting point between the look and the leap.
         point = next((one for one in network.meeting_points if _is_free(one)), None)
         try:
-            return zenoh.open(_node_config(network, point))
+            with _runtime():
+                return zenoh.open(_node_config(network, point))
         except zenoh.ZError as error:
             fault = " ".join(str(error).split())
     raise MiddlewareError("Zenoh session", fault, "run irevla doctor")
@@ -55,6 +62,20 @@ def gateway_config(network: Network) -> zenoh.Config:
     _set(config, f"{tls}/enable_mtls", True)
     _set(config, f"{tls}/verify_name_on_connect", True)
     return config
+
+
+@contextmanager
+def _runtime() -> Iterator[None]:
+    """Zenoh reads its threads from the environment, at the first opening only; children are to choose for themselves."""
+    name, threads = _RUNTIME
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = threads
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _node_config(network: Network, point: str | None) -> zenoh.Config:

@@ -49,11 +49,10 @@ class Subscription(Declared):
             self.topic_name, "subscription", self.endpoint.type_name, self._delivered, lost, dropped, self._malformed
         )
 
-    def ready(self) -> bool:
-        return bool(self._inbox)
-
     def take(self) -> Callable[[], object] | None:
-        sample = self._inbox.pop()
+        sample, more = self._inbox.pop()
+        if more:
+            self._node._has_work(self)
         if sample is None or sample.kind != zenoh.SampleKind.PUT:
             return None
         try:
@@ -86,8 +85,8 @@ class Subscription(Declared):
         )
 
     def _arrived(self, sample: zenoh.Sample) -> None:
-        self._inbox.put(sample)
-        self._node._wake()
+        if self._inbox.put(sample):
+            self._node._has_work(self)
 
     def _follow(self, attachment: Attachment) -> None:
         last = self._last.get(attachment.gid)

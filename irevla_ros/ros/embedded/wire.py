@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import ctypes
+import threading
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import zenoh
@@ -11,6 +12,7 @@ import zenoh
 from irevla_ros.ros.errors import MiddlewareError
 
 T = TypeVar("T")
+_thread = threading.local()
 
 
 class Declaration(Protocol):
@@ -24,18 +26,30 @@ def direct(callback: Callable[[T], None], finished: Callable[[], None] | None = 
 
     Such a callback may do no more than put its argument into a bounded queue and wake somebody.
     """
-    return zenoh.handlers.Callback(callback, finished, indirect=False)
+
+    def called(item: T) -> None:
+        _stay_known_to_python()
+        callback(item)
+
+    return zenoh.handlers.Callback(called, finished, indirect=False)
 
 
-@contextmanager
-def zenoh_errors(action: str) -> Iterator[None]:
-    """Zenoh's errors, as MiddlewareError that names ``action``."""
-    try:
-        yield
-    except zenoh.ZError as error:
-        # Zenoh appends where in its source it happened.
-        text = " ".join(str(error).split()).split(" at /")[0]
-        raise MiddlewareError(action, text, "see whether the endpoint or the context was closed") from error
+def _stay_known_to_python() -> None:
+    """Keep the interpreter's state of this thread of Zenoh's until the process ends.
+
+    Python makes and frees one, with memory mapped for its stack, at every call from a thread that is not its own: a third
+    of what it costs to receive a message, and the executor meanwhile waits for the interpreter.
+    """
+    if not hasattr(_thread, "known"):
+        _thread.known = True
+        ctypes.pythonapi.PyGILState_Ensure()
+
+
+def zenoh_fault(action: str, error: zenoh.ZError) -> MiddlewareError:
+    """Zenoh's error, on one line that names ``action``."""
+    # Zenoh appends where in its source it happened.
+    text = " ".join(str(error).split()).split(" at /")[0]
+    return MiddlewareError(action, text, "see whether the endpoint or the context was closed")
 
 
 def close_session(session: zenoh.Session) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy import init, ok, shutdown, spin, spin_once, try_shutdown
+from rclpy import init, ok, shutdown, spin_once, try_shutdown
 from rclpy.client import Client
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -20,7 +20,7 @@ from rclpy.exceptions import (
     ParameterAlreadyDeclaredException,
     ParameterNotDeclaredException,
 )
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -31,6 +31,7 @@ from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.timer import Timer
 
+from irevla_ros.ros.native.executor import SingleThreadedExecutor, spin
 from irevla_ros.ros.native.node import Node
 
 

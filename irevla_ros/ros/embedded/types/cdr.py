@@ -17,6 +17,8 @@ from irevla_ros.ros.embedded.types.values import MessageError
 
 _HEADER = 4
 _LITTLE_ENDIAN, _BIG_ENDIAN = b"\x00\x01", b"\x00\x00"
+_PADDING = bytearray(_HEADER)
+_STORE: Any = get_typestore(Stores.EMPTY)
 _FAULTS = (struct.error, SerdeError, AttributeError, IndexError, TypeError, ValueError)
 
 
@@ -26,29 +28,28 @@ class CdrError(MessageError):
 
 def serialize(message: Message) -> bytearray:
     """The message as CDR with header. Raises CdrError where a list was filled with what does not belong there."""
-    name = message._type_name
-    _register(name)
+    codec = _codec(message._type_name)
     try:
-        written: bytearray = _store().serialize_cdr(message, name, little_endian=True).obj
+        written = bytearray(_HEADER + codec.getsize_cdr(0, message, _STORE))
+        written[1] = 1  # little endian
+        codec.serialize_cdr_le(memoryview(written)[_HEADER:], 0, message, _STORE)
     except _FAULTS as fault:
+        name = message._type_name
         raise CdrError(f"{name}: {fault}", "cannot be serialised", "look at the elements of its lists") from fault
     return written
 
 
 def deserialize(data: bytes | bytearray, type_name: str) -> Any:
     """The message in ``data``; numbers in the plural are writable arrays. Raises CdrError for any malformed input."""
-    _register(type_name)
     head = bytes(data[:2])
     if len(data) < _HEADER or head not in (_LITTLE_ENDIAN, _BIG_ENDIAN):
         raise CdrError(f"{type_name}: {len(data)} bytes, header {head.hex()}", "no CDR header", "publish CDR version 1")
-    definition_ = _store().get_msgdef(type_name)
-    read = definition_.deserialize_cdr_le if head == _LITTLE_ENDIAN else definition_.deserialize_cdr_be
+    codec = _codec(type_name)
+    read = codec.deserialize_cdr_le if head == _LITTLE_ENDIAN else codec.deserialize_cdr_be
     # One copy makes every array writable, and aligned: CDR aligns to the body, which starts 4 bytes into the data.
-    room = bytearray(_HEADER + len(data))
-    room[_HEADER:] = data
-    body = memoryview(room)[2 * _HEADER :]
+    body = memoryview(_PADDING + data)[2 * _HEADER :]
     try:
-        message, end = read(body, 0, definition_.cls, _store())
+        message, end = read(body, 0, codec.cls, _STORE)
     except _FAULTS as fault:
         raise CdrError(f"{type_name}: {fault}", "malformed CDR", "look for the publisher of another type") from fault
     # Some writers pad to four bytes.
@@ -58,8 +59,10 @@ def deserialize(data: bytes | bytearray, type_name: str) -> Any:
 
 
 @functools.cache
-def _store() -> Any:
-    return get_typestore(Stores.EMPTY)
+def _codec(type_name: str) -> Any:
+    """rosbags' generated functions for a type."""
+    _register(type_name)
+    return _STORE.get_msgdef(type_name)
 
 
 @functools.cache
@@ -69,9 +72,8 @@ def _register(type_name: str) -> None:
     for field in fields:
         if field.nested:
             _register(field.base)
-    store = _store()
-    store.fielddefs[type_name] = ([], [("_" + field.name, _describe(field)) for field in fields])
-    store.types[type_name] = builder(message_class(type_name))
+    _STORE.fielddefs[type_name] = ([], [("_" + field.name, _describe(field)) for field in fields])
+    _STORE.types[type_name] = builder(message_class(type_name))
 
 
 def _describe(field: Field) -> FieldDesc:

@@ -1,0 +1,99 @@
+"""The graph's speed: `python bench/graph.py` (needs nothing but the package; about 5 minutes).
+
+rate: control steps/s of `irevla up sim` in lock step, over all arms, and CPU milliseconds a step by node, while the
+learner practises. latency: one arm in real time at 10 Hz: from the capture stamp of an observation to the command that
+answers it, with and without the policy's inference. Writes bench/results/graph.md and .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from graph_watch import observing, processes_of, running, wait_until
+from simulation import RESULTS, machine, table_of
+
+from irevla_ros.ros.backend import chosen
+
+TASK = "-p", "learner:tasks:=[push-blue-cube-left]", "-p", "learner:sft:=shipped"
+# Practice from the first minute on: nearly no evaluation before it.
+SOON = "-p", "learner:overrides:=[evaluation=4,demos=4]", "-p", "learner:gate:=0"
+
+
+def rate(arms: int, seconds: float, folder: Path) -> dict[str, Any]:
+    names = [f"arm{index}" for index in range(arms)]
+    with running("sim", folder / f"rate{arms}", names, [*TASK, *SOON]) as up, observing(names, every_step=False) as watch:
+        if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 180) is None:
+            raise SystemExit(f"the graph did not get to practice: see {folder}/rate{arms}/up.log")
+        time.sleep(5.0)
+        before, start, sealed = processes_of(up), time.monotonic(), len(watch.sealed)
+        time.sleep(seconds)
+        wall, after = time.monotonic() - start, processes_of(up)
+        steps = sum(one.steps for _, _, one in watch.sealed[sealed:])
+        episodes = len(watch.sealed) - sealed
+    cpu: dict[str, float] = {}
+    for name in before.keys() & after.keys():
+        kind = name.rsplit("/", 1)[-1]
+        cpu[kind] = cpu.get(kind, 0.0) + (after[name].cpu_s - before[name].cpu_s)
+    return {"arms": arms, "seconds": wall, "steps_per_s": steps / wall, "episodes": episodes, "cores": sum(cpu.values()) / wall,
+            "cpu_ms_per_step": {name: 1000 * used / max(1, steps) for name, used in sorted(cpu.items())}}  # fmt: skip
+
+
+def latency(seconds: float, folder: Path) -> dict[str, Any]:
+    arguments = [*TASK, *SOON, "-p", "lock_step:=false"]
+    with running("sim", folder / "latency", [""], arguments) as up, observing([""]) as watch:
+        if wait_until(lambda: len(watch.acts()) > 20, 180) is None:
+            raise SystemExit(f"no command came: see {folder}/latency/up.log")
+        start = time.monotonic_ns()
+        time.sleep(seconds)
+        # Stamps are of the system clock, the arbiter's record of the monotonic one: both of this machine.
+        offset = time.time_ns() - time.monotonic_ns()
+        taken = [(step.wall_ns + offset - step.stamp_ns) / 1e6 for _, step in watch.acts(start)]
+        values = watch.health["/policy"][2]
+        del up
+    inference = {name: float(values[f"inference.{name}_ms"]) for name in ("p50", "p99")}
+    p50, p99 = (float(np.percentile(taken, q)) for q in (50, 99))
+    return {"n": len(taken), "p50_ms": p50, "p99_ms": p99, "inference_ms": inference, "overhead_p50_ms": p50 - inference["p50"]}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    m = results["machine"]
+    text = "# The graph: rate and latency\n\nWritten by `python bench/graph.py`.\n\n"
+    text += f"{m['cpu']}, {m['cores']} cores, load {m['load_1min']}, Python {m['python']}, {m['date']}, {m['backend']}\n\n"
+    rows = [[r["arms"], f"{r['steps_per_s']:.0f}", f"{r['cores']:.2f}", r["episodes"],
+             ", ".join(f"{name} {ms:.1f}" for name, ms in r["cpu_ms_per_step"].items())] for r in results["rate"]]  # fmt: skip
+    text += "## Lock step, while the learner practises\n\n"
+    text += table_of(["arms", "steps/s in all", "cores", "episodes", "CPU ms a step"], rows)
+    one = results["latency"]
+    text += "\n## Real time, 10 Hz: capture stamp to command\n\n"
+    text += table_of(["n", "p50 ms", "p99 ms", "inference p50 ms", "inference p99 ms", "overhead p50 ms"],
+                     [[one["n"], f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}", f"{one['inference_ms']['p50']:.1f}",
+                       f"{one['inference_ms']['p99']:.1f}", f"{one['overhead_p50_ms']:.1f}"]])  # fmt: skip
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", default="2,4", help="numbers of arms (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=40.0, help="of each measurement (%(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="irevla-graph-") as folder:
+        results = {
+            "machine": {**machine(), "backend": chosen().backend.value},
+            "rate": [rate(int(arms), arguments.seconds, Path(folder)) for arms in arguments.arms.split(",")],
+            "latency": latency(arguments.seconds, Path(folder)),
+        }
+    text = markdown(results)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "graph.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / "graph.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What the benchmarks of the graph share: a graph under `irevla up`, and an observer that hears all of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irevla_ros.core.arbiter_step import ArbiterStep
+from irevla_ros.core.episode_state import EpisodeState
+from irevla_ros.core.graph_messages import LearnerStatus, PolicyVersion, Sealed
+from irevla_ros.core.messages import Message
+from irevla_ros.core.types import TerminationReason
+from irevla_ros.nodes import topics
+from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown
+from irevla_ros.ros.messages import DiagnosticArray, PoseStamped, String
+from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED
+
+TICKS = os.sysconf("SC_CLK_TCK")
+WHOLE = (TerminationReason.SUCCESS, TerminationReason.FAILURE, TerminationReason.TIME_LIMIT)
+
+
+@dataclass
+class Watch:
+    """Everything heard so far, each with the monotonic time (ns) at which it came and the arm."""
+
+    node: Node
+    steps: deque[tuple[int, str, ArbiterStep]] = field(default_factory=lambda: deque(maxlen=100_000))
+    targets: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=100_000))
+    sealed: list[tuple[int, str, Sealed]] = field(default_factory=list)
+    states: list[tuple[int, str, EpisodeState]] = field(default_factory=list)
+    learner: list[tuple[int, str, LearnerStatus]] = field(default_factory=list)
+    versions: list[tuple[int, str, PolicyVersion]] = field(default_factory=list)
+    health: dict[str, tuple[int, str, dict[str, str]]] = field(default_factory=dict)
+
+    def whole(self, since_ns: int = 0) -> list[Sealed]:
+        """Episodes that came to their own end, sealed after ``since_ns``."""
+        return [sealed for at, _, sealed in self.sealed if at > since_ns and sealed.steps and sealed.reason in WHOLE]
+
+    def acts(self, since_ns: int = 0) -> list[tuple[int, ArbiterStep]]:
+        return [(at, step) for at, _, step in list(self.steps) if at > since_ns and step.acted]
+
+
+def _listen(node: Node, kind: type[Message], topic: str, qos: Any, kept: Any, arm: str) -> None:
+    def received(message: String) -> None:
+        kept.append((time.monotonic_ns(), arm, kind.from_json(message.data)))
+
+    node.create_subscription(String, topic, received, qos)
+
+
+@contextmanager
+def observing(arms: Sequence[str], *, every_step: bool = True) -> Iterator[Watch]:
+    """An observer of ``arms`` that spins in a thread of its own; without ``every_step`` it costs the graph next to nothing."""
+    init()
+    node = Node("observer")
+    watch = Watch(node)
+    for arm in arms:
+        if every_step:
+            _listen(node, ArbiterStep, topics.of(arm, topics.STEP), EVENT, watch.steps, arm)
+            node.create_subscription(PoseStamped, topics.of(arm, topics.TARGET),
+                                     lambda _, arm=arm: watch.targets.append((time.monotonic_ns(), arm)), COMMAND)  # fmt: skip
+        _listen(node, Sealed, topics.of(arm, topics.SEALED), EVENT, watch.sealed, arm)
+        _listen(node, EpisodeState, topics.of(arm, topics.STATE), LATCHED, watch.states, arm)
+    _listen(node, LearnerStatus, topics.STATUS, LATCHED, watch.learner, "")
+    _listen(node, PolicyVersion, topics.VERSION, LATCHED, watch.versions, "")
+
+    def healthy(message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {value.key: value.value for value in status.values}
+            watch.health[status.name] = time.monotonic_ns(), status.message, values
+
+    node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, healthy, EVENT)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        stop.set()
+        thread.join()
+        executor.shutdown()
+        node.destroy_node()
+        try_shutdown()
+
+
+@contextmanager
+def running(graph: str | Path, run: Path, arms: Sequence[str], arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """`irevla up` of ``graph``; its output goes to ``<run>/up.log``; Ctrl-C at the end."""
+    run.mkdir(parents=True, exist_ok=True)
+    entry = "import sys; from irevla_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    listed = ",".join(arm or '""' for arm in arms)
+    command = [sys.executable, "-c", entry, "up", str(graph), f"arms=[{listed}]", "--run", str(run), *arguments]
+    with (run / "up.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@dataclass(frozen=True)
+class NodeProcess:
+    """A node of the graph as the kernel sees it: CPU seconds, resident MB, open files."""
+
+    pid: int
+    cpu_s: float
+    resident_mb: float
+    files: int
+
+
+def processes_of(up: subprocess.Popen[bytes]) -> dict[str, NodeProcess]:
+    """The node processes that `irevla up` has started, by name (``arm0/sim``)."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().decode().split("\0")
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            if int(fields[1]) != up.pid or "-m" not in arguments:
+                continue
+            status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+            named = {text.split(":=")[0]: text.split(":=")[1] for text in arguments if text.startswith(("__node:=", "__ns:="))}
+            name = "/".join(filter(None, (named.get("__ns", "").strip("/"), named["__node"])))
+            resident = float(status.get("VmRSS", "0 kB").split()[0]) / 1024
+            cpu = (int(fields[11]) + int(fields[12])) / TICKS
+            found[name] = NodeProcess(int(folder.name), cpu, resident, len(list((folder / "fd").iterdir())))
+        except (OSError, KeyError, ValueError):
+            continue  # it has ended meanwhile, or is none of ours
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float) -> float | None:
+    """Seconds until ``condition`` held, None when it did not in time."""
+    start = time.monotonic()
+    while time.monotonic() - start < seconds:
+        if condition():
+            return time.monotonic() - start
+        time.sleep(0.005)
+    return None

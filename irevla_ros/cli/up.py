@@ -1,0 +1,66 @@
+"""Start all nodes of a graph on this machine, keep them up, show how they are, and stop them in order on Ctrl-C.
+
+The run's folder takes everything: episodes, checkpoints, and one log for each node in log/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from irevla_ros.core.config import find_config
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.nodes import preparation
+from irevla_ros.nodes.graph import load_graph, processes
+from irevla_ros.ros.backend import VARIABLE, chosen
+
+INTERMIXED = True
+EPILOG = """examples:
+  irevla up sim                              two simulated arms, the policy and the learner
+  irevla up sim arms=[arm0] --run runs/one   one arm, into another folder
+  irevla up sim -p learner:seed:=2           a parameter of one node; without `learner:` of all
+  irevla up my_graph.yaml --params-file my_parameters.yaml
+
+a node's parameters: config/parameters/*.yaml of the package; what nodes there are: docs/graph.md
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("graph", help="name of a shipped graph (sim, collect, franka), or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the graph, such as arms=[arm0,arm1]")
+    parser.add_argument("--run", metavar="FOLDER", help="folder of the run, a bare name under runs/ (default: as the graph)")
+    parser.add_argument("-p", "--param", action="append", default=[], metavar="[NODE:]NAME:=VALUE", help="a ROS parameter")
+    parser.add_argument("--params-file", action="append", default=[], metavar="FILE",
+                        help="a ROS parameter file, or the name of a shipped one; after the graph's own")  # fmt: skip
+    parser.add_argument("--python", default="", help="the Python of the nodes that need torch (default: this one)")
+    parser.add_argument("--network", action="store_true", help="discover nodes of other hosts, too (default: of this one)")
+    parser.epilog = EPILOG
+
+
+def run(args: argparse.Namespace) -> int:
+    graph = load_graph(args.graph, args.overrides)
+    name = Path(args.graph).stem
+    own = [] if Path(args.graph).is_file() else [name]
+    parameters = [find_config(given, "parameters").resolve() for given in [*own, *args.params_file]]
+    folder = (Path(args.run) if "/" in (args.run or "") else Path("runs") / (args.run or name)).resolve()
+    identity, domain = preparation.run_id(folder), preparation.domain(os.environ)
+    if not args.network:
+        preparation.stay_on_this_host(os.environ)
+    os.environ[VARIABLE] = chosen().backend.value  # all nodes meet on the same one, or say why they cannot
+    logs = folder / "log"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--run {folder}", f"cannot be made ({error.strerror})", "choose another folder") from None
+    owner = f"`{args.command_line}` (process {os.getpid()})"
+    with (preparation.hold(preparation.domain_lock(domain), f"domain {domain}",
+                           f"stop it first, or set ROS_DOMAIN_ID={(domain + 1) % 100} for this one", owner) as here,
+          preparation.hold(logs / "lock", f"run {folder}", "choose another --run", owner) as there):  # fmt: skip
+        ours = logs / "parameters.yaml"
+        preparation.write_parameters(ours, graph, {"run": str(folder), "run_id": identity}, args.param)
+        specs = processes(graph, [*parameters, ours], heavy_python=args.python)
+        print(f"run: {folder}; domain {domain}, {os.environ[VARIABLE]}; Ctrl-C stops all in order", flush=True)
+        from irevla_ros.nodes.up import run_graph  # only now: it loads the middleware, for which the environment is set
+
+        return run_graph(specs, logs, [here.fileno(), there.fileno()], args.command_line)

@@ -1,0 +1,1 @@
+"""What every part that keeps files shares: whole writes, synced names, locks that die with their process."""

@@ -1,0 +1,95 @@
+"""From the settings of the learner to its run: the folder, the initial policy, and what must not change on resuming."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from irevla_ros.core.config import to_dict
+from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.jobs.config import RunConfig
+from irevla_ros.jobs.graph_config import LearnerConfig
+from irevla_ros.jobs.graph_learning import GraphLearner
+from irevla_ros.jobs.jsonfile import read_json, write_json
+from irevla_ros.jobs.run_record import RunRecord, require_same_plan
+from irevla_ros.policy.checkpoint import checkpoint_digest, load_vla
+
+SHIPPED = "shipped"
+DECIDING = ("rate_hz", "tasks", "evaluate_expert", "evaluate_unseen", "gate", "gate_margin")  # beside config.yaml
+
+
+def open_learner(config: LearnerConfig) -> GraphLearner:
+    """Begin or resume the run in ``config.run``.
+
+    Raises:
+        ConfigError: a setting is wrong, or not what the run began with; another learner has the folder.
+        CheckpointError: the initial policy is missing, damaged, or of other cameras.
+    """
+    folder, run_config = config.folder(), config.run_config()
+    plan = config.plan(run_config)
+    source, sft_run = _initial(config.sft)
+    _same_settings(folder, config)
+    record = RunRecord(folder, run_config, plan, f"irevla up sim --run {shlex.quote(str(folder))}", sft_run=sft_run)
+    try:
+        require_same_plan(record, plan)
+        if source is not None:
+            _take_over(source, record.checkpoint("sft"), run_config)
+        return GraphLearner(record, config, config.run_id or folder.name)
+    except BaseException:
+        record.close()
+        raise
+
+
+def shipped_policy() -> Path:
+    """The checkpoint of stage 0 on suite demo that comes with the package."""
+    return Path(str(files("irevla_ros.policy") / "weights" / "demo-sft"))
+
+
+def _initial(sft: str) -> tuple[Path | None, Path | None]:
+    """The checkpoint to begin with, and the run that it is of, if it is of one."""
+    if sft in ("", SHIPPED):
+        return (shipped_policy() if sft else None), None
+    path = Path(sft)
+    if (path / "checkpoints" / "sft").is_dir():
+        return path / "checkpoints" / "sft", path
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"sft = {sft}", "the folder of a checkpoint or of a run that has finished stage 0",
+                              f"give one, {SHIPPED!r}, or nothing to train stage 0")  # fmt: skip
+    return path, None
+
+
+def _take_over(source: Path, folder: Path, config: RunConfig) -> None:
+    """Copy the checkpoint into the run, once."""
+    digest = checkpoint_digest(source)
+    if folder.is_dir():
+        if checkpoint_digest(folder) != digest:
+            raise ConfigError(f"sft = {source}", f"the run began with another checkpoint ({folder})",
+                              "choose another folder, or begin with the same")  # fmt: skip
+        return
+    vla, _ = load_vla(source)
+    if vla.cameras != tuple(config.scene.cameras):
+        raise CheckpointError(f"sft = {source} sees the cameras {list(vla.cameras)}",
+                              f"the run has {list(config.scene.cameras)}", "set scene.cameras, or train stage 0")  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".sft.", suffix=".tmp", dir=folder.parent))
+    shutil.copytree(source, fresh, dirs_exist_ok=True)
+    fresh.chmod(0o755)
+    fresh.rename(folder)
+
+
+def _same_settings(folder: Path, config: LearnerConfig) -> None:
+    """Write down those that decide the result, or compare with what they were when the run began."""
+    path = folder / "graph.json"
+    if not path.is_file():
+        if (folder / "config.yaml").is_file():
+            raise ConfigError(f"run = {folder}", "it was begun by irevla train", "choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {name: to_dict(config)[name] for name in DECIDING})
+    before = read_json(path)
+    for name in DECIDING:
+        if before.get(name) != to_dict(config)[name]:
+            raise ConfigError(f"{name} = {to_dict(config)[name]}", f"the run in {folder} began with {before.get(name)}",
+                              "choose another folder, or go on with the same settings")  # fmt: skip

@@ -1,0 +1,111 @@
+"""Stage 1 with episodes from the graph: what the training thread does, and nobody else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from irevla_ros import __version__
+from irevla_ros.core.types import Episode, Mode
+from irevla_ros.jobs.jsonfile import read_json, write_json
+from irevla_ros.jobs.practice import Practice
+from irevla_ros.jobs.run_record import RunRecord
+from irevla_ros.jobs.stage1 import Stage1
+from irevla_ros.learn.irevla import CollectEpisodes, EndTask, EpisodesCollected, StartTask, UpdateHead
+from irevla_ros.policy.checkpoint import save_head, save_vla
+
+HEADS_KEPT = 4  # the policy may still be loading an older one
+
+
+class HeadTraining:
+    """Stage 1 of the task under way. ``collected.json`` says which episodes each command got, for a later life."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record, self.practice = record, Practice(record.practice)
+        self._stage1: Stage1 | None = None
+        self._collected: list[Episode] = []
+        self._ledger = record.folder / "collected.json"
+
+    @property
+    def stage1(self) -> Stage1:
+        assert self._stage1 is not None
+        return self._stage1
+
+    def resume(self) -> bool:
+        """Go on with the stage 1 that was cut off, if one was."""
+        continued = self.record.continue_stage1(self._collected_then)
+        if continued is not None:
+            self._stage1, self._collected = continued
+            self._save_head()
+        return continued is not None
+
+    def start(self, command: StartTask) -> None:
+        self._stage1 = self.record.start_stage1(command)
+        self._collected = []
+        self._save_head()
+
+    def remember(self, command: CollectEpisodes, ids: Sequence[str]) -> tuple[bool, ...]:
+        """Take the episodes that answer ``command`` into the buffers; returns which succeeded."""
+        record = self.record
+        self._collected = self._read(self.stage1, ids, command.mode, command.head_version)
+        self.stage1.remember(self._collected)
+        entry = {"ids": list(ids), "mode": command.mode.value, "version": command.head_version}
+        write_json(self._ledger, {**self._entries(), _key(command.task, command.first): entry})
+        successes = tuple(episode.success for episode in self._collected)
+        rate, last = sum(successes) / len(successes), command.first + len(successes)
+        if not command.deterministic:
+            steps = sum(map(len, self._collected)) / len(successes)
+            record.metrics.log(last - record.harvested(command.task), {"success": rate, "episode_steps": steps},
+                               f"stage1/{command.task}")  # fmt: skip
+        record.console.say(f"practice {command.task}: {last} episodes, {rate:.2f} of the last {len(successes)} succeeded")
+        return successes
+
+    def update(self, command: UpdateHead, stop: threading.Event) -> bool:
+        """Learn from what was remembered last (PPO) or ever (SACfD); the head becomes ``command.head_version``.
+
+        False when it was stopped; a later life then repeats it from the beginning."""
+        if self.stage1.head_version != command.head_version:  # equal when a kill hit between saving and reporting
+            if self._collected:  # none are left when all were discarded while nobody was learning
+                metrics = self.stage1.update(self._collected, command.head_version, stop.is_set)
+                if stop.is_set():
+                    return False
+                self.record.metrics.log(self.record.practised(self.stage1.start), metrics, f"stage1/{command.task}")
+            self.stage1.head_version = command.head_version
+            self.stage1.save(self.record.folder / "stage1.safetensors")
+        self._save_head()
+        return True
+
+    def end(self, command: EndTask) -> None:
+        save_vla(self.record.checkpoint(command.save_as), self.stage1.vla,
+                 {"task": command.task, "seed": self.record.config.seed, "irevla_ros": __version__})  # fmt: skip
+
+    @staticmethod
+    def head(version: int) -> str:
+        """File of the head with the machine's number ``version``, relative to the run's folder."""
+        return f"heads/head-{version:06d}.safetensors"
+
+    # ---- files -------------------------------------------------------------------------------------------------
+
+    def _save_head(self) -> None:
+        stage1 = self.stage1
+        path = self.record.folder / self.head(stage1.head_version)
+        save_head(path, stage1.actor, fingerprint=stage1.fingerprint,
+                  metadata={"task": stage1.start.task, "version": str(stage1.head_version)})  # fmt: skip
+        for old in sorted(path.parent.glob("head-*.safetensors"))[:-HEADS_KEPT]:
+            old.unlink()
+
+    def _entries(self) -> dict[str, Any]:
+        return dict(read_json(self._ledger)) if self._ledger.is_file() else {}
+
+    def _collected_then(self, stage1: Stage1, first: int, event: EpisodesCollected) -> list[Episode]:
+        entry = self._entries()[_key(event.task, first)]
+        return self._read(stage1, self.practice.usable(entry["ids"]), Mode(entry["mode"]), entry["version"])
+
+    def _read(self, stage1: Stage1, ids: Sequence[str], mode: Mode, version: int) -> list[Episode]:
+        return self.practice.read(ids, stage1.vla, stage1.fingerprint, mode, version)
+
+
+def _key(task: str, first: int) -> str:
+    return f"{task} {first}"
+

@@ -1,0 +1,137 @@
+"""The practice spool as the learner of the graph sees it: which episodes answer an order, and reading them for learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from irevla_ros.core.errors import DataError
+from irevla_ros.core.types import ControlSource, Episode, HalfArray, Mode, Outcome
+from irevla_ros.data.paths import sealed_path
+from irevla_ros.data.reader import SpoolReader
+from irevla_ros.data.records import EpisodeRecord
+from irevla_ros.data.spool import Spool
+from irevla_ros.jobs.orders import ABSENT, ACCEPTED, Wanted
+from irevla_ros.policy.vla import VLA
+
+ENCODED_AT_ONCE = 64  # observations
+
+
+class Practice:
+    """Reads the spool that recorders write. Not for several threads: each has one of its own."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool, self._reader = spool, SpoolReader(spool.root)
+        self._acted: dict[str, tuple[int, int, frozenset[int]]] = {}
+        self.successes: dict[str, bool] = {}  # of the episodes that were accepted
+
+    def record(self, episode_id: str) -> EpisodeRecord:
+        return self._reader.record(episode_id)
+
+    def examine(self, episode_id: str, wanted: Wanted) -> str:
+        """ACCEPTED, ABSENT, or why the episode does not answer the order."""
+        if not sealed_path(self._spool.root, episode_id).is_file():
+            return ABSENT
+        try:
+            record = self._reader.record(episode_id)
+            objection = _objection(record, wanted) or self._other_policy(record, wanted)
+        except DataError as error:
+            return str(error)
+        if not objection:
+            self.successes[episode_id] = record.meta.outcome is Outcome.SUCCESS
+        return objection
+
+    def find(self, wanted: Sequence[Wanted]) -> dict[int, str]:
+        """Index -> id of an episode in the spool that answers it already."""
+        open_ = {(one.task, one.seed, one.mode): index for index, one in enumerate(wanted)}
+        found: dict[int, str] = {}
+        for name in self._reader.ids() if wanted else ():
+            try:
+                meta = self._reader.record(name).meta
+            except DataError:
+                continue  # `irevla episodes verify` tells; here it only means one more order
+            index = open_.get((meta.task, meta.seed, meta.mode))
+            if index is not None and index not in found and self.examine(name, wanted[index]) == ACCEPTED:
+                found[index] = name
+        return found
+
+    def usable(self, ids: Iterable[str]) -> list[str]:
+        """Those that nobody has discarded, or left without outcome, since they were collected."""
+        return [name for name in ids if _fault(self._reader.record(name)) == ""]
+
+    def read(self, ids: Iterable[str], vla: VLA, fingerprint: str, mode: Mode, version: int) -> list[Episode]:
+        """Episodes to learn from: with latents of ``vla``'s backbone, encoded and kept beside them where they lack them.
+
+        mode: what they were collected as; version: the learner's number of the head that acted in them.
+        """
+        episodes = []
+        for name in ids:
+            record = self._reader.record(name)
+            if self._reader.missing_latents(fingerprint, [record]):
+                images = self._reader.read(name, cameras=vla.cameras, latents=False)
+                self._spool.write_latents(name, fingerprint, encode(vla, images), durable=False)
+                self._spool.commit()
+            episode = self._reader.read(name, cameras=(), fingerprint=fingerprint)
+            policy = episode.source == ControlSource.POLICY
+            episodes.append(replace(
+                as_labelled(episode, record.sealed_outcome), meta=replace(episode.meta, mode=mode),
+                head_version=np.where(policy, version, -1).astype(np.int64),
+            ))  # fmt: skip
+        return episodes
+
+    def _other_policy(self, record: EpisodeRecord, wanted: Wanted) -> str:
+        """Why the steps are not those that were wanted: another policy's, or a person's where only the policy's count."""
+        if wanted.versions is None:
+            return ACCEPTED
+        steps, others, versions = self._who_acted(record.episode_id)
+        if others == steps or (wanted.mode is Mode.EVAL and others):
+            return f"{others} of {steps} steps are not the policy's"
+        if strange := versions - wanted.versions:
+            return f"version {min(strange)} of the policy acted, {max(wanted.versions)} was announced"
+        return ACCEPTED
+
+    def _who_acted(self, episode_id: str) -> tuple[int, int, frozenset[int]]:
+        """Steps, those that are not the policy's, and the versions of the others; what is sealed never changes."""
+        if episode_id not in self._acted:
+            episode = self._reader.read(episode_id, cameras=(), latents=False)
+            policy = episode.source == ControlSource.POLICY
+            self._acted[episode_id] = (len(policy), int((~policy).sum()),
+                                       frozenset(map(int, episode.head_version[policy])))  # fmt: skip
+        return self._acted[episode_id]
+
+
+def encode(vla: VLA, episode: Episode) -> HalfArray:
+    """Latents float16 [T + 1, m, d] of every observation."""
+    frames = np.stack([episode.images[camera] for camera in vla.cameras], axis=1)
+    tokens = vla.backbone.tokenize([episode.meta.instruction]).expand(ENCODED_AT_ONCE, -1)
+    with torch.inference_mode():
+        parts = [vla.latents(part, tokens[: len(part)]).half() for part in torch.from_numpy(frames).split(ENCODED_AT_ONCE)]
+    return np.asarray(torch.cat(parts).numpy(), np.float16)
+
+
+def as_labelled(episode: Episode, sealed: Outcome) -> Episode:
+    """The episode with the reward that fits a verdict given after it was sealed with ``sealed``."""
+    if episode.meta.outcome is sealed or not len(episode):
+        return episode
+    last = np.arange(len(episode)) == len(episode) - 1
+    terminated = episode.terminated | (last & episode.success)
+    return replace(episode, reward=np.where(last, np.float32(episode.success), episode.reward).astype(np.float32),
+                   terminated=terminated, truncated=last & ~terminated)  # fmt: skip
+
+
+def _fault(record: EpisodeRecord) -> str:
+    if record.discarded:
+        return "it was discarded"
+    if record.meta.outcome is Outcome.UNKNOWN or record.steps == 0:
+        return f"it has no outcome ({record.meta.termination_reason.value})"
+    return ""
+
+
+def _objection(record: EpisodeRecord, wanted: Wanted) -> str:
+    meta = record.meta
+    if (meta.task, meta.seed, meta.mode) != (wanted.task, wanted.seed, wanted.mode):
+        return f"it is of task {meta.task}, seed {meta.seed}, mode {meta.mode.value}"
+    return _fault(record)

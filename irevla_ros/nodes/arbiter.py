@@ -1,0 +1,304 @@
+"""The arbiter node: the only one that commands the arm; what it decides is in ``core.arbiter``.
+
+It commands when it acts and is silent when it holds. What the arm does in the silence, also when this process dies, is up to
+the command interface: crisp_controllers keeps going to the last ``target_pose`` and stays there (at most ``limits.leash_m``
+away); MoveIt Servo halts 0.1 s after the last twist; the simulator stops pulling ``target_s`` after the last target. On
+SIGINT and SIGTERM the measured pose is commanded last.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from irevla_ros.core.arbiter import Arbiter
+from irevla_ros.core.arbiter_config import ArbiterConfig, Refused
+from irevla_ros.core.arbiter_step import ArbiterStep, Hold
+from irevla_ros.core.chunks import ActionChunk
+from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.health import Level
+from irevla_ros.core.limits import Base, Limits
+from irevla_ros.core.messages import MessageError
+from irevla_ros.core.spec import ActionSpec
+from irevla_ros.core.types import ControlSource, Mode
+from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters import declare
+from irevla_ros.nodes.streams import NEVER
+from irevla_ros.ros.messages import CameraInfo, JointState, JointTrajectory, PoseStamped, TwistStamped
+from irevla_ros.ros.qos import COMMAND
+from irevla_ros.ros.run import run_node
+
+SECOND = 1_000_000_000
+WATCHDOG_S = 0.02
+REPEAT_S = 1.0
+OPEN_M, CLOSED_M = 0.08, 0.0
+BETWEEN = (Hold.WAITING, Hold.EXHAUSTED, Hold.TOO_SOON)  # between two steps that is as it should be
+POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
+
+
+@dataclass(frozen=True)
+class ArbiterNodeConfig:
+    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists."""
+
+    lock_step: bool = False
+    rate_hz: float = 10.0
+    cameras: tuple[str, ...] = ("front",)
+    script: bool = False
+    frame: str = "base"
+
+    def __post_init__(self) -> None:
+        if self.rate_hz <= 0 or not self.cameras:
+            raise ConfigError(f"rate_hz = {self.rate_hz}, cameras = {list(self.cameras)}", "positive, and at least one",
+                              "give 10.0 and the camera whose images are recorded")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LockStepConfig(ArbiterConfig):
+    """The same motion as in the in-process simulator; the simulator waits, so that nothing is stale but by accident."""
+
+    limits: Limits = field(default_factory=lambda: Limits(base=Base.MEASURED, step_m=0.2, step_rad=0.6, leash_m=0.3,
+                                                          leash_rad=1.0, gripper_band=0.0))  # fmt: skip
+    min_tick_ns: int = 0
+    pose_ns: int = 60 * SECOND
+    command_ns: int = 60 * SECOND
+    human_ns: int = 60 * SECOND
+    chunk_age_ns: int = 60 * SECOND
+    jump_ns: int = NEVER
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.limits.gripper_band > 0:
+            raise ConfigError(f"limits.gripper_band = {self.limits.gripper_band} in lock step",
+                              "every step says where the gripper goes", "set it to 0")  # fmt: skip
+
+
+class ArbiterNode(GraphNode):
+    """Parameters: ``ArbiterNodeConfig``, ``ArbiterConfig`` (in lock step with the defaults of ``LockStepConfig``).
+
+    In lock step a step is taken once chunk and pose of an observation are there; the human's twist is not listened to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("arbiter")
+        self._config = config = declare(self, ArbiterNodeConfig)
+        self.lock_step = config.lock_step
+        self._period_ns = round(SECOND / config.rate_hz)
+        kind = LockStepConfig if config.lock_step else ArbiterConfig
+        self._core = Arbiter(ActionSpec(), declare(self, kind, period_ns=self._period_ns))
+        self._state: EpisodeState | None = None
+        self._run: EpisodeState | None = None  # the run that is, or is to be, engaged
+        self._engaged = False
+        self._unseen = ""  # the episode whose run began before this process did
+        self._said_wall_ns = 0
+        self._pose: PoseStamped | None = None
+        self._pose_ns = -1
+        self._pending: tuple[ControlSource, ActionChunk] | None = None  # lock step: waits for its pose
+        self._last: ArbiterStep | None = None  # that acted, in this run
+        self._ticked_wall_ns = self._recorded_wall_ns = 0
+        self._hold: Hold | None = None  # of the last record published
+        self._grip: float | None = None  # the human's
+        self._released_ns = -1
+
+        self._target = self.create_publisher(PoseStamped, topics.TARGET, COMMAND)
+        self._gripper = self.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
+        self._record = self.speak(ArbiterStep, topics.STEP)
+        self._request = self.speak(Request, topics.REQUEST)
+        qos = topics.observation_qos(config.lock_step)
+        self.create_subscription(PoseStamped, topics.POSE, self._on_pose, qos)
+        self.create_subscription(JointTrajectory, topics.ACTION, self._on_chunk(POLICY, topics.ACTION), COMMAND)
+        if config.script:
+            self.create_subscription(JointTrajectory, topics.SCRIPT, self._on_chunk(SCRIPT, topics.SCRIPT), COMMAND)
+        self.listen(Request, topics.REQUEST, self._on_request)
+        self.follow(self._on_state)
+        self.every(REPEAT_S, self._stop_unseen)
+        if not config.lock_step:
+            self.create_subscription(TwistStamped, topics.TWIST, self._on_twist, COMMAND)
+            self.create_subscription(JointState, topics.TELEOP_GRIPPER, self._on_human_gripper, COMMAND)
+            self.create_subscription(CameraInfo, topics.camera_info(config.cameras[0]), self._on_frame, qos)
+            self.every(WATCHDOG_S, self._watch)
+
+    # ---- the episode ---------------------------------------------------------------------------------------------
+
+    def _on_state(self, state: EpisodeState) -> None:
+        before, self._state = self._state, state
+        if self._run is not None and (state.phase is not Phase.RUN or state.episode_id != self._run.episode_id):
+            self._leave()
+        if state.phase is not Phase.RUN or self._run is not None:
+            return
+        if before is None:
+            self._unseen = state.episode_id
+            self._stop_unseen()
+        elif state.episode_id != self._unseen:
+            self._run = state
+            self._try_engage()
+
+    def _stop_unseen(self) -> None:
+        state = self._state
+        if state is not None and state.phase is Phase.RUN and state.episode_id == self._unseen:
+            self._request(Request(Verb.STOP, "the arbiter was restarted in this run", state.episode_id))
+
+    def _source(self, state: EpisodeState) -> ControlSource:
+        if state.mode is not Mode.DEMO:
+            return POLICY
+        return SCRIPT if self._config.script else HUMAN
+
+    def _try_engage(self) -> None:
+        state = self._run
+        if state is None or self._engaged or (self.lock_step and self._pose_ns < (state.started_ns or 0)):
+            return
+        self._engage(state)
+        if self._engaged:
+            self._answer()
+
+    def _engage(self, state: EpisodeState) -> None:
+        try:
+            self._core.engage(self._source(state), self.now_ns(), self.wall_ns(), state.episode_id)
+        except Refused as error:
+            self.health.check("engage", Level.ERROR, str(error))
+            self.warn_rarely("engage", str(error))
+            return
+        self._engaged = True
+        self.health.check("engage", Level.OK)
+
+    def _leave(self) -> None:
+        if self._engaged:
+            self._core.disengage()
+            self._tick()
+        self._run = self._pending = self._last = None
+        self._engaged = False
+
+    def _on_request(self, request: Request) -> None:
+        """The operator gives the arm back after having driven it."""
+        state = self._run
+        if request.verb is Verb.ENGAGE and state is not None and self._engaged and self._core.engaged is HUMAN:
+            self._engage(state)
+
+    # ---- what arrives --------------------------------------------------------------------------------------------
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        if message.header.frame_id != self._config.frame:
+            self.refuse(topics.POSE, MessageError(f"pose in frame {message.header.frame_id[:40]!r}",
+                                                  f"it is {self._config.frame!r}", "set `frame`, or transform it"))  # fmt: skip
+            return
+        at, turn, stamp_ns = message.pose.position, message.pose.orientation, convert.stamp_of(message.header)
+        self.seen(stamp_ns)
+        if not self._core.pose((at.x, at.y, at.z), (turn.x, turn.y, turn.z, turn.w), stamp_ns, self.wall_ns()):
+            return
+        self._pose, self._pose_ns = message, stamp_ns
+        if not self._engaged:
+            self._try_engage()
+        elif self._pending is not None:
+            self._answer()
+
+    def _on_chunk(self, source: ControlSource, topic: str) -> Callable[[JointTrajectory], None]:
+        def received(message: JointTrajectory) -> None:
+            try:
+                chunk = convert.chunk_of(message, self._period_ns)
+            except MessageError as error:
+                self.refuse(topic, error)
+                self._core.reject(source)
+                return
+            if self.lock_step:
+                self._pending = source, chunk
+                self._answer()
+            elif not self._engaged:
+                self.health.counts["chunks.unengaged"] += 1
+            elif self._core.offer(source, chunk, self.now_ns(), self.wall_ns()) and not self._core.human_held:
+                self._tick()
+
+        return received
+
+    def _answer(self) -> None:
+        """Lock step: the chunk that waited now has its pose, or was answered before and is asked for again."""
+        if self._pending is None or not self._engaged:
+            return
+        source, chunk = self._pending
+        if self._pose_ns < chunk.stamp_ns:
+            return
+        self._pending = None
+        if self._last is not None and chunk.stamp_ns == self._last.stamp_ns:
+            self.health.counts["answers.repeated"] += 1
+            self._command(self._last)
+            self._record(self._last)
+        elif self._core.offer(source, chunk, self.now_ns(), self.wall_ns()) or self._unanswered(chunk):
+            self._tick()
+
+    def _unanswered(self, chunk: ActionChunk) -> bool:
+        return self._last is None or chunk.stamp_ns > self._last.stamp_ns
+
+    def _on_frame(self, message: CameraInfo) -> None:
+        self._core.observe(convert.stamp_of(message.header))
+        if self._engaged and self._core.human_held:
+            self._tick()
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        frame, twist = message.header.frame_id, message.twist
+        deadman = frame != topics.RELEASED
+        if not deadman:
+            self._grip, self._released_ns = None, convert.stamp_of(message.header)
+        linear: tuple[float, ...] = (twist.linear.x, twist.linear.y, twist.linear.z)
+        if deadman and frame != self._config.frame:
+            self.refuse(topics.TWIST, MessageError(f"twist in frame {frame[:40]!r}", f"it is {self._config.frame!r}",
+                                                   "the arm holds while it is sent; transform it"))  # fmt: skip
+            linear = ()  # the human is there all the same
+        angular = twist.angular.x, twist.angular.y, twist.angular.z
+        self._core.human(deadman, linear, angular, self._grip, convert.stamp_of(message.header), self.wall_ns())
+
+    def _on_human_gripper(self, message: JointState) -> None:
+        if convert.stamp_of(message.header) <= self._released_ns:
+            return  # overtaken by the release, which ended that wish
+        try:
+            self._grip = 1.0 if convert.width_of(message) > (OPEN_M + CLOSED_M) / 2 else -1.0
+        except MessageError as error:
+            self.refuse(topics.TELEOP_GRIPPER, error)
+
+    # ---- what goes out -------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Real time: the actions of a chunk after its first, and holds. While a human drives, the camera gives the time."""
+        if not self._engaged:
+            self._try_engage()
+        elif not self._core.human_held or self.wall_ns() - self._ticked_wall_ns > 3 * self._period_ns:
+            self._tick()
+
+    def _tick(self) -> None:
+        self._ticked_wall_ns = self.wall_ns()
+        step = self._core.tick(self.now_ns(), self._ticked_wall_ns)
+        if step.acted:
+            self._last = step
+            self._command(step)
+        elif self._ticked_wall_ns - self._recorded_wall_ns < self._period_ns and (
+            step.hold in BETWEEN or step.hold is self._hold
+        ):
+            return
+        self._hold, self._recorded_wall_ns = step.hold, self._ticked_wall_ns
+        self._record(step)
+
+    def _command(self, step: ArbiterStep) -> None:
+        """The gripper first: who has the target has both."""
+        assert step.target is not None
+        if step.gripper is not None:
+            self._gripper.publish(convert.width_message(OPEN_M if step.gripper > 0 else CLOSED_M, step.stamp_ns))
+        self._target.publish(convert.pose_message(step.target, step.stamp_ns, self._config.frame))
+
+    def update_health(self) -> None:
+        who = self._core.engaged
+        self.health.check("arm", Level.OK, f"held: {self._hold.value}" if self._hold else who.name.lower() if who else "free")
+        self.health.absorb("core", self._core.counts)
+
+    def on_shutdown(self) -> None:
+        if self._engaged and self._pose is not None:
+            self._leave()
+            self._pose.header = convert.header(self.now_ns(), self._config.frame)
+            self._target.publish(self._pose)
+
+
+def main() -> int:
+    return run_node(ArbiterNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""A graph as a launch description: what the files in launch/ share. Loaded by `ros2 launch`, never by a node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch_ros.actions import Node
+
+from irevla_ros.core.config import find_config
+from irevla_ros.nodes.graph import GraphSpec, load_graph
+from irevla_ros.nodes.preparation import run_id, stay_on_this_host
+
+RESPAWN_S = 2.0
+
+
+def graph_description(name: str, arguments: Mapping[str, tuple[Any, str]] | None = None) -> LaunchDescription:
+    """Launch the shipped graph ``name``.
+
+    arguments: ROS parameters of all nodes that are arguments of the launch file: name -> (default, description). The type
+    of the default is the parameter's.
+    """
+    given = dict(arguments or {})
+    return LaunchDescription([
+        DeclareLaunchArgument("config", default_value=name, description="graph: a shipped one by name, or a YAML file"),
+        DeclareLaunchArgument("params_file", default_value=name,
+                              description="parameters: a shipped file by name, or a ROS parameter file"),
+        DeclareLaunchArgument("arms", default_value="",
+                              description="namespaces by commas, such as arm0,arm1; empty: the graph's"),
+        DeclareLaunchArgument("run", default_value=f"runs/{name}", description="folder of the run"),
+        DeclareLaunchArgument("python", default_value="",
+                              description="Python of the nodes that need torch, where it is not ROS's own"),
+        DeclareLaunchArgument("network", default_value="false", choices=["true", "false"],
+                              description="discover nodes of other hosts, too"),
+        *(DeclareLaunchArgument(key, default_value=_text(default), description=text) for key, (default, text) in given.items()),
+        OpaqueFunction(function=partial(_actions, given)),
+    ])  # fmt: skip
+
+
+def _actions(given: Mapping[str, tuple[Any, str]], context: LaunchContext) -> list[Any]:
+    said = context.launch_configurations
+    graph = load_graph(said["config"], [f"arms=[{said['arms']}]"] if said["arms"] else [])
+    folder = Path(said["run"]).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    shared: dict[str, Any] = {"run": str(folder), "run_id": run_id(folder)}
+    shared |= {key: _value(said[key], default, key) for key, (default, _) in given.items()}
+    pinned: dict[str, str] = dict(os.environ)
+    if said["network"] != "true":
+        stay_on_this_host(pinned)
+    variables = [SetEnvironmentVariable(key, value) for key, value in pinned.items() if os.environ.get(key) != value]
+    parameters = find_config(said["params_file"], "parameters").resolve()
+    nodes = [(spec, _node(graph, name, arm, [str(parameters), shared], said["python"]))
+             for name, spec in graph.nodes.items() for arm in (graph.arms if spec.each == "arm" else ("",))]  # fmt: skip
+    endings = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_when_done))
+               for spec, node in nodes if spec.ends_graph]  # fmt: skip
+    return [*variables, *(node for _, node in nodes), *endings]
+
+
+def _node(graph: GraphSpec, name: str, arm: str, parameters: list[Any], python: str) -> Node:
+    spec = graph.nodes[name]
+    arms = [{"arms": list(graph.arms)}] if spec.each == "graph" else []
+    return Node(
+        package="irevla_ros", executable=spec.program or name, name=name, namespace=arm, output="screen",
+        parameters=[*parameters, *arms], remappings=list(spec.remap.items()),
+        prefix=python if spec.heavy and python else None, respawn=True, respawn_delay=RESPAWN_S,
+    )  # fmt: skip
+
+
+def _when_done(event: Any, context: LaunchContext) -> Any:
+    return EmitEvent(event=Shutdown(reason=f"{event.process_name} has finished")) if event.returncode == 0 else None
+
+
+def _text(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _value(text: str, default: Any, key: str) -> Any:
+    if not isinstance(default, bool):
+        return type(default)(text)
+    if text not in ("true", "false"):
+        raise ValueError(f"{key}:={text}: it is true or false")
+    return text == "true"

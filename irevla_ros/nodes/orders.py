@@ -1,0 +1,119 @@
+"""What an episode node starts by itself, and the numbers of its episodes."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from irevla_ros.core.episode_state import Start
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.types import Mode
+from irevla_ros.data.files import disk_errors
+
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class OrdersConfig:
+    """Where episodes come from beside the learner's orders.
+
+    operator_starts: an order, or an episode of the list below, waits for the operator's ``episode/start``. auto: the list is
+    gone through for ever, each episode right after the last; ``episodes`` stops it after so many, 0 never. tasks: in turn;
+    instructions: one for each task, and with a ``suite`` (name or YAML file of the simulator's) the suite's own where none
+    are given, as is, in lock step, the suite's time limit. seed: of the run's episode 0; each next one's is one higher.
+    """
+
+    operator_starts: bool = False
+    auto: bool = False
+    episodes: int = 0
+    tasks: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+    suite: str = ""
+    mode: Mode = Mode.TRAIN
+    deterministic: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.auto and self.operator_starts:
+            raise ConfigError("auto and operator_starts", "either the node starts by itself or the operator does",
+                              "set one of them")  # fmt: skip
+        if self.auto and not self.tasks:
+            raise ConfigError("auto without tasks", "it needs something to do", "name tasks")
+        if not self.suite and len(self.instructions) != len(self.tasks):
+            raise ConfigError(f"{len(self.tasks)} tasks with {len(self.instructions)} instructions",
+                              "each task is said in words", "give as many instructions, or a suite")  # fmt: skip
+        if self.instructions and len(self.instructions) != len(self.tasks):
+            raise ConfigError(f"{len(self.tasks)} tasks with {len(self.instructions)} instructions",
+                              "one for each, or none", "give as many, or leave them to the suite")  # fmt: skip
+
+
+class OwnOrders:
+    """The episodes of ``OrdersConfig.tasks`` by the number of the episode. ConfigError for a task that is not the suite's."""
+
+    def __init__(self, config: OrdersConfig, period_ns: int, lock_step: bool) -> None:
+        self._config = config
+        self._limits: list[int] = [0] * len(config.tasks)
+        self._instructions = list(config.instructions)
+        if config.suite:
+            self._look_up(config, period_ns, lock_step)
+
+    def __len__(self) -> int:
+        return len(self._instructions)
+
+    def start(self, number: int) -> Start:
+        """The order for episode ``number`` of the run."""
+        config, index = self._config, number % len(self._instructions)
+        return Start(config.tasks[index], self._instructions[index], config.mode, config.seed + number,
+                     self._limits[index], config.deterministic)  # fmt: skip
+
+    def _look_up(self, config: OrdersConfig, period_ns: int, lock_step: bool) -> None:
+        from irevla_ros.sim.suite import load_suite  # only where it is asked for: a robot's PC needs no simulator
+        from irevla_ros.sim.tasks import FAMILIES
+
+        specs = [load_suite(config.suite).task(name) for name in config.tasks]
+        self._instructions = self._instructions or [spec.instruction for spec in specs]
+        if lock_step:
+            self._limits = [FAMILIES[spec.family].time_limit * period_ns for spec in specs]
+
+
+class EpisodeNumbers:
+    """Which episode numbers of a run are taken: a small file beside the spool, and what the spool itself holds.
+
+    The file outlives the node's death (written before the number is used, replaced whole); after a power cut the spool
+    still knows all that was sealed.
+    """
+
+    def __init__(self, run: str, run_id: str, arm: str) -> None:
+        if not Path(run).is_absolute() or not run_id:
+            raise ConfigError(f"run = {run!r}, run_id = {run_id!r}", "both are needed, the first absolute",
+                              "name the run's folder, so that episodes get numbers that are free")  # fmt: skip
+        self._prefix = f"{run_id}-{arm}" if arm else run_id
+        folder = Path(run)
+        self._file = folder / "graph" / f"{self._prefix}.number"
+        with disk_errors(self._file):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self.next = max(self._written(), self._recorded(folder / "practice"), self._recorded(folder / "expert"))
+
+    def take(self, number: int) -> None:
+        """Note that ``number`` is used from now on. DataError when the disk refuses."""
+        self.next = number + 1
+        with disk_errors(self._file):
+            pending = self._file.with_suffix(".pending")
+            pending.write_text(f"{self.next}\n")
+            os.replace(pending, self._file)
+
+    def _written(self) -> int:
+        try:
+            return int(self._file.read_text())
+        except (FileNotFoundError, ValueError):  # ValueError: a power cut may leave it empty
+            return 1
+
+    def _recorded(self, folder: Path) -> int:
+        """One more than the highest number among the folder's files; an episode has several, all named by its id."""
+        if not folder.is_dir():
+            return 1
+        name = re.compile(re.escape(self._prefix) + r"-(\d{6,})\.")
+        found = [int(match[1]) for entry in os.scandir(folder) if (match := name.match(entry.name))]
+        return max(found, default=0) + 1

@@ -1,0 +1,198 @@
+"""The reward node: judges every observation of a run by a detector and takes the operator's verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from irevla_ros.core.episode_state import EpisodeState, Judged, Phase, Verdict
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.graph_messages import RewardValue, SimState
+from irevla_ros.core.types import Observation, Outcome
+from irevla_ros.nodes import topics
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters import SECOND, declare
+from irevla_ros.nodes.streams import ObservationStreams, StreamsConfig
+from irevla_ros.rewards.classifier import ClassifierReward
+from irevla_ros.rewards.detector import Debounce, RewardDetector
+from irevla_ros.rewards.gate import NoEpisode, VerdictGate
+from irevla_ros.rewards.human import HumanReward
+from irevla_ros.rewards.oracle import OracleReward
+from irevla_ros.rewards.progress import ProgressReward
+from irevla_ros.ros.messages import Trigger
+from irevla_ros.ros.run import run_node
+
+EARLY = 4
+_NO_IMAGES = Observation({}, np.zeros(0, np.float32), "")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """path: a safetensors file of ``rewards.success_net``; on, off: see ``ClassifierReward``."""
+
+    path: str = ""
+    on: float = 0.8
+    off: float = 0.5
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """hold, release: see ``Debounce``; 0 is 1 for the oracle, whose finding already lasts, and 3 for others.
+    progress_reward: reward for the whole way to success where the detector knows the progress; 0 for none."""
+
+    detector: Literal["oracle", "human", "classifier"] = "oracle"
+    hold: int = 0
+    release: int = 0
+    progress_reward: float = 0.0
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    lock_step: bool = False
+    silence_ns: int = SECOND
+
+
+class RewardNode(GraphNode):
+    """Answers every observation of a run: ``reward/verdict`` or ``reward/judged``; the same again when it is sent again."""
+
+    def __init__(self) -> None:
+        super().__init__("reward")
+        config = declare(self, RewardConfig)
+        self.lock_step = config.lock_step
+        oracle, streams = config.detector == "oracle", None
+        if not oracle:
+            streams = declare(self, StreamsConfig, silence_ns=config.silence_ns)
+        self.detector = make_detector(config, streams)
+        debounce = {"hold": config.hold, "release": config.release}
+        self.gate = VerdictGate(Debounce(self.detector, **{k: n or (1 if oracle else 3) for k, n in debounce.items()}))
+        self._progress = ProgressReward(config.progress_reward) if config.progress_reward else None
+        self._said: tuple[int, Verdict | Judged] | None = None
+        self._early: deque[tuple[int, Observation, Mapping[str, Any]]] = deque(maxlen=EARLY)
+        self._state: EpisodeState | None = None
+        self._verdict = self.speak(Verdict, topics.VERDICT)
+        self._judged = self.speak(Judged, topics.JUDGED)
+        self._value = self.speak(RewardValue, topics.REWARD)
+        self._streams: ObservationStreams | None = None
+        if streams is None:
+            self._meter = self.health.watch(topics.SIM_STATE, stale_ns=config.silence_ns)
+            self.listen(SimState, topics.SIM_STATE, self._on_sim_state)
+        else:
+            self._streams = ObservationStreams(self, streams, self._on_observation, repeated=self._again)
+        self.follow(self._on_state)
+        self.create_service(Trigger, topics.SUCCESS, self._operator(True))
+        self.create_service(Trigger, topics.FAILURE, self._operator(False))
+
+    # ---- what arrives --------------------------------------------------------------------------------------------
+
+    def _on_state(self, state: EpisodeState) -> None:
+        was, self._state = self._state, state
+        self.gate.follow(state)
+        if self._streams is not None:
+            self._streams.instruction = state.instruction
+            restarted = was is not None and was.run_id != state.run_id
+            if restarted or (state.phase is Phase.RESET and not self.lock_step):
+                self._streams.forget()
+        if state.phase is Phase.RUN and (was is None or was.phase is not Phase.RUN or was.episode_id != state.episode_id):
+            self._said = None
+            if self._progress is not None:
+                self._progress.reset()
+            early = list(self._early)
+            self._early.clear()
+            for stamp_ns, observation, info in early:
+                self._judge(stamp_ns, observation, info)
+
+    def _on_sim_state(self, state: SimState) -> None:
+        self.seen(state.stamp_ns)
+        self._meter.arrived(self.wall_ns())
+        info = {"task": state.task, "success": state.success, "failure": state.failure}
+        self._judge(state.stamp_ns, _NO_IMAGES, info)
+
+    def _on_observation(self, stamp_ns: int, observation: Observation) -> None:
+        self._judge(stamp_ns, observation, {})
+
+    # ---- what goes out -------------------------------------------------------------------------------------------
+
+    def _judge(self, stamp_ns: int, observation: Observation, info: Mapping[str, Any]) -> None:
+        if not self.gate.running:
+            self._early.append((stamp_ns, observation, info))  # its episode's state may still be on the way
+            return
+        if self._again(stamp_ns):
+            return
+        judgement = self.gate.observe(stamp_ns, observation, info)
+        if judgement is None:
+            return
+        if self._progress is not None and (value := self._progress.earned(judgement.detection)) is not None:
+            self._value(RewardValue(stamp_ns, value))
+        self._said = stamp_ns, judgement.message
+        self._say(judgement.message)
+
+    def _again(self, stamp_ns: int) -> bool:
+        """Say again what this observation was answered with. A verdict is repeated as long as the run goes on."""
+        if self._said is None or not self.gate.running:
+            return False
+        answered_ns, message = self._said
+        if stamp_ns != answered_ns and not isinstance(message, Verdict):
+            return False
+        self._say(message)
+        return True
+
+    def _say(self, message: Verdict | Judged) -> None:
+        if isinstance(message, Verdict):
+            self._verdict(message)
+        else:
+            self._judged(message)
+
+    def _operator(self, success: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+        def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            try:
+                verdict = self.gate.operator(success, self.now_ns())
+            except NoEpisode as error:
+                response.success, response.message = False, str(error)
+                return response
+            if self.gate.running:
+                self._said = verdict.stamp_ns, verdict
+            self._verdict(verdict)
+            outcome = Outcome.SUCCESS if success else Outcome.FAILURE
+            response.success, response.message = True, f"{verdict.episode_id}: {outcome.value}"
+            return response
+
+        return answer
+
+    def update_health(self) -> None:
+        self.health.absorb("not_judged", self.gate.counts)
+        if isinstance(self.detector, (OracleReward, ClassifierReward)):
+            self.health.counts["unusable"] = self.detector.unusable
+
+
+def make_detector(config: RewardConfig, streams: StreamsConfig | None) -> RewardDetector:
+    """The detector that ``config`` names; a classifier's cameras must be among those of ``streams``."""
+    if config.detector == "oracle":
+        return OracleReward()
+    if config.detector == "human":
+        return HumanReward()
+    from irevla_ros.policy.tensor_file import load_into, read_tensors
+    from irevla_ros.rewards.success_net import SuccessNet
+
+    path = Path(config.classifier.path)
+    if not config.classifier.path:
+        raise ConfigError("classifier.path = ''", "detector classifier needs a file", "give a safetensors file of SuccessNet")
+    file = read_tensors(path)
+    net = SuccessNet.from_metadata(file.metadata, str(path))
+    assert streams is not None
+    if not set(net.cameras) <= set(streams.cameras) or net.image_size != streams.image_size:
+        raise ConfigError(f"{path} for cameras {list(net.cameras)} of {net.image_size} pixels",
+                          f"the graph has {list(streams.cameras)} of {streams.image_size}",
+                          "set cameras and image_size as in its training")  # fmt: skip
+    load_into(net, file, path)
+    return ClassifierReward(net.eval().probability, config.classifier.on, config.classifier.off)
+
+
+def main() -> int:
+    return run_node(RewardNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The view node: a page on the local host with the arms' pictures, the health of all nodes and how learning goes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from irevla_ros.core.episode_state import EpisodeState
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.graph_messages import LearnerStatus, Sealed
+from irevla_ros.core.health import Level
+from irevla_ros.core.messages import MessageError
+from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters import SECOND, declare
+from irevla_ros.nodes.view_model import ViewModel
+from irevla_ros.nodes.view_server import ViewServer
+from irevla_ros.ros import Subscription
+from irevla_ros.ros.messages import CompressedImage, DiagnosticArray, Image
+from irevla_ros.ros.qos import EVENT, LATCHED, SENSOR
+from irevla_ros.ros.run import run_node
+
+LOOKING_NS = 3 * SECOND  # who has asked for a picture within that time is looking
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """port: of the page, 0 for any that is free; host: its address, which others than this machine's users reach only when
+    it is not a loopback one. arms: namespaces; cameras: of each arm; compressed: listen to the compressed topics."""
+
+    port: int = 8765
+    host: str = "127.0.0.1"
+    arms: tuple[str, ...] = ("",)
+    cameras: tuple[str, ...] = ("front",)
+    compressed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536 or not self.arms or not self.cameras:
+            raise ConfigError(f"port {self.port}, arms {self.arms}, cameras {self.cameras}",
+                              "a port below 65536, an arm and a camera", "give port 0 for any")  # fmt: skip
+
+
+class ViewNode(GraphNode):
+    """Listens to images only while somebody looks at them; the page asks, and its threads touch ``ViewModel`` alone."""
+
+    def __init__(self) -> None:
+        super().__init__("view")
+        self._config = config = declare(self, ViewConfig)
+        pictures = [topics.of(arm, camera) for arm in config.arms for camera in config.cameras]
+        self.model = ViewModel(config.arms, pictures, self.wall_ns)
+        self._images: dict[str, Subscription] = {}
+        self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, EVENT)
+        self.listen(LearnerStatus, topics.STATUS, self.model.learner, LATCHED)
+        for arm in config.arms:
+            self.follow(self._on_state(arm), arm)
+            self.listen(Sealed, topics.of(arm, topics.SEALED), self.model.sealed)
+        self.server = self._open()
+        threading.Thread(target=self.server.serve_forever, name="page", daemon=True).start()
+        self.get_logger().info(f"page: {self.server.url}")
+        self.health.check("page", Level.OK, self.server.url)
+        self.every(0.25, self._attend)
+
+    def _open(self) -> ViewServer:
+        config = self._config
+        try:
+            return ViewServer(config.host, config.port, self.model)
+        except ConfigError as error:
+            if not config.port:
+                raise
+            self.get_logger().warning(f"{error}; taking any")
+            return ViewServer(config.host, 0, self.model)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.model.diagnostics(message)
+
+    def _on_state(self, arm: str) -> Callable[[EpisodeState], None]:
+        return lambda state: self.model.state(arm, state)
+
+    # ---- pictures --------------------------------------------------------------------------------------------------
+
+    def _attend(self) -> None:
+        """Subscribe to what is looked at, and to nothing else."""
+        wanted = self.model.wanted(LOOKING_NS)
+        kind = CompressedImage if self._config.compressed else Image
+        for arm in self._config.arms:
+            for camera in self._config.cameras:
+                name = topics.of(arm, camera)
+                if name in wanted and name not in self._images:
+                    topic = topics.of(arm, topics.image(camera)) + ("/compressed" if self._config.compressed else "")
+                    self._images[name] = self.create_subscription(kind, topic, self._on_image(name), SENSOR)
+                elif name not in wanted and name in self._images:
+                    self.destroy_subscription(self._images.pop(name))
+
+    def _on_image(self, name: str) -> Callable[[Image | CompressedImage], None]:
+        def received(message: Image | CompressedImage) -> None:
+            if not self.model.due(name):
+                return
+            try:
+                self.model.picture(name, convert.image_pixels(message))
+            except MessageError as error:
+                self.refuse(name, error)
+
+        return received
+
+    def update_health(self) -> None:
+        self.health.absorb("page", {"watched": len(self._images)})
+
+    def on_shutdown(self) -> None:
+        self.server.close()
+
+
+def main() -> int:
+    return run_node(ViewNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

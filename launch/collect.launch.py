@@ -1,0 +1,7 @@
+"""The graph config/graphs/collect.yaml, as `irevla up collect` starts it; `--show-args` lists the arguments."""
+
+from irevla_ros.nodes.launch import graph_description
+
+
+def generate_launch_description():
+    return graph_description("collect")
