@@ -9,6 +9,7 @@ from pathlib import Path
 
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.stats import Rate
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs import page, plots
 from irevla_ros.jobs.curves import STAGE1, WINDOW, Metrics, Milestone, milestones, read_metrics
 from irevla_ros.jobs.gate import read_decisions
@@ -16,7 +17,6 @@ from irevla_ros.jobs.jsonfile import write_bytes
 from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, caveat, display_name
 from irevla_ros.jobs.summary import (
     BASELINE,
-    CATEGORIES,
     Evaluation,
     Summary,
     method_order,
