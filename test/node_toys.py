@@ -1,10 +1,9 @@
-"""Helpers of the node tests: real nodes in a real context, and a peer that listens and speaks."""
+"""The rest of the graph, for tests of the nodes at its edge: a peer that listens and speaks."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
@@ -16,27 +15,9 @@ from irevla_ros.nodes.node import GraphNode
 from irevla_ros.ros import Node, QoSProfile
 from irevla_ros.ros.messages import DiagnosticArray, Trigger
 from irevla_ros.ros.qos import EVENT, LATCHED
-from ros_toys import opened, spin_until
+from ros_toys import spin_until
 
 SECOND = 1_000_000_000
-
-
-@contextmanager
-def nodes(*factories: Callable[[], Node], **parameters: Any) -> Iterator[list[Node]]:
-    """Real nodes in a context whose nodes all get ``parameters`` (``__`` in a name is a dot; Python values)."""
-    arguments = ["--ros-args"]
-    for name, value in parameters.items():
-        shown = str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else str(value)
-        arguments += ["-p", f"{name.replace('__', '.')}:={shown}"]
-    made: list[Node] = []
-    with opened(arguments if parameters else []):
-        try:
-            for factory in factories:
-                made.append(factory())
-            yield made
-        finally:
-            for node in made:
-                node.destroy_node()
 
 
 class Peer(GraphNode):
@@ -45,7 +26,7 @@ class Peer(GraphNode):
     def __init__(self) -> None:
         super().__init__("peer")
         self.heard: dict[str, list[Any]] = defaultdict(list)
-        self._say_state = self.speak(EpisodeState, topics.STATE, LATCHED)
+        self.say_state = self.speak(EpisodeState, topics.STATE, LATCHED)
         self.machine = EpisodeMachine(EpisodeConfig(()), "run1", 0, 0, 0)
 
     def hear(self, kind: type[Message], topic: str, qos: QoSProfile = EVENT) -> list[Any]:
@@ -62,7 +43,7 @@ class Peer(GraphNode):
 
     def play(self, event: Event, now_ns: int = 0) -> EpisodeState:
         self.machine.handle(event, now_ns, 0)
-        self._say_state(self.machine.state)
+        self.say_state(self.machine.state)
         return self.machine.state
 
     def health_of(self, name: str) -> Callable[[], dict[str, str]]:

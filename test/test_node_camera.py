@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from arm_toys import graph as nodes
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.calibration import Rectifier, load_calibration
@@ -20,7 +21,7 @@ from irevla_ros.nodes.camera_source import FIRST_WAIT_S, Frame, Grabber, SourceC
 from irevla_ros.ros import Node
 from irevla_ros.ros.messages import CameraInfo, CompressedImage, Image
 from irevla_ros.ros.producer import LatestProducer
-from node_toys import SECOND, Peer, nodes
+from node_toys import SECOND, Peer
 from ros_toys import spin_for, spin_until
 
 HEIGHT, WIDTH = 48, 64

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arm_toys import graph as nodes
 from irevla_ros.core.episode_state import Judge, Judged, Phase, Request, Verb, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, SimState
@@ -15,7 +16,7 @@ from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.reward import RewardNode
 from irevla_ros.ros.messages import Image, JointState, PoseStamped
-from node_toys import Peer, connected, nodes
+from node_toys import Peer, connected
 from ros_toys import spin_for, spin_until
 from test_architecture import modules_after
 

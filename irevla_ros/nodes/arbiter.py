@@ -35,7 +35,6 @@ SECOND = 1_000_000_000
 WATCHDOG_S = 0.02
 REPEAT_S = 1.0
 OPEN_M, CLOSED_M = 0.08, 0.0
-RELEASED = "released"  # frame of the twist that says so
 BETWEEN = (Hold.WAITING, Hold.EXHAUSTED, Hold.TOO_SOON)  # between two steps that is as it should be
 POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
 
@@ -101,6 +100,7 @@ class ArbiterNode(GraphNode):
         self._ticked_wall_ns = self._recorded_wall_ns = 0
         self._hold: Hold | None = None  # of the last record published
         self._grip: float | None = None  # the human's
+        self._released_ns = -1
 
         self._target = self.create_publisher(PoseStamped, topics.TARGET, COMMAND)
         self._gripper = self.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
@@ -236,9 +236,9 @@ class ArbiterNode(GraphNode):
 
     def _on_twist(self, message: TwistStamped) -> None:
         frame, twist = message.header.frame_id, message.twist
-        deadman = frame != RELEASED
+        deadman = frame != topics.RELEASED
         if not deadman:
-            self._grip = None
+            self._grip, self._released_ns = None, convert.stamp_of(message.header)
         linear: tuple[float, ...] = (twist.linear.x, twist.linear.y, twist.linear.z)
         if deadman and frame != self._config.frame:
             self.refuse(topics.TWIST, MessageError(f"twist in frame {frame[:40]!r}", f"it is {self._config.frame!r}",
@@ -248,6 +248,8 @@ class ArbiterNode(GraphNode):
         self._core.human(deadman, linear, angular, self._grip, convert.stamp_of(message.header), self.wall_ns())
 
     def _on_human_gripper(self, message: JointState) -> None:
+        if convert.stamp_of(message.header) <= self._released_ns:
+            return  # overtaken by the release, which ended that wish
         try:
             self._grip = 1.0 if convert.width_of(message) > (OPEN_M + CLOSED_M) / 2 else -1.0
         except MessageError as error:

@@ -15,6 +15,7 @@ TARGET = "target_pose"
 GRIPPER_COMMAND = "gripper/command"
 TWIST = "teleop/twist"
 TELEOP_GRIPPER = "teleop/gripper"
+RELEASED = "released"  # the frame_id of the twist that says so
 STEP = "arbiter/step"
 STATE = "episode/state"
 ORDER = "episode/order"
