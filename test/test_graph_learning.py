@@ -91,7 +91,7 @@ def test_practice_is_that_of_irevla_train(whole: tuple[Path, list[Request]]) -> 
 
 
 def test_every_policy_has_a_version_of_its_own(whole: tuple[Path, list[Request]]) -> None:
-    _, said = whole
+    _run, said = whole
     announced = [one for one in said if isinstance(one, Announcement)]
     assert [one.version for one in announced] == list(range(1, len(announced) + 1))
     heads = [one.head for one in announced]
