@@ -343,14 +343,19 @@ def test_observations_before_the_run_wait_for_it_and_the_last_one_is_encoded_aft
         spin_until(lambda: cell.chunks, policy, cell)
         assert cell.chunks[0].stamp_ns == 10 * PERIOD
         cell.stamp = 11 * PERIOD
+        cell.seen(cell.stamp)
         cell.handle(Request(Verb.STOP))
-        ended = cell.state.ended_ns
-        assert cell.state.termination_reason is TerminationReason.STOPPED and ended == 10 * PERIOD
+        assert cell.state.termination_reason is TerminationReason.STOPPED and cell.state.ended_ns == 11 * PERIOD
         episode_id = cell.state.episode_id
-        cell.observe()
+        spin_for(0.3, policy, cell)  # the end is heard
+        for number in (11, 12):
+            cell.stamp = number * PERIOD
+            cell.observe()
+            spin_until(lambda: 11 * PERIOD in sides(run, episode_id), policy, cell)
         spin_for(0.3, policy, cell)
-        # The run ended at 10 periods, and that observation has been encoded: nothing more is wanted.
-        assert set(sides(run, episode_id)) == {10 * PERIOD} and len(cell.chunks) == 1
+        records = sides(run, episode_id)
+        assert set(records) == {10 * PERIOD, 11 * PERIOD} and len(cell.chunks) == 1  # nothing is recorded after the last one
+        assert [records[k * PERIOD].head_version for k in (10, 11)] == [0, -1]
 
 
 def test_the_same_observation_again_is_answered_by_the_same_chunk(run):
