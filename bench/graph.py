@@ -28,7 +28,7 @@ SOON = "-p", "learner:overrides:=[evaluation=4,demos=4]", "-p", "learner:gate:=0
 def rate(arms: int, seconds: float, folder: Path) -> dict[str, Any]:
     names = [f"arm{index}" for index in range(arms)]
     with running("sim", folder / f"rate{arms}", names, [*TASK, *SOON]) as up, observing(names, every_step=False) as watch:
-        if wait_until(lambda: any("practice" in status.stage for _, _, status in watch.learner), 180) is None:
+        if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 180) is None:
             raise SystemExit(f"the graph did not get to practice: see {folder}/rate{arms}/up.log")
         time.sleep(5.0)
         before, start, sealed = processes_of(up), time.monotonic(), len(watch.sealed)

@@ -18,6 +18,7 @@ import torch
 from irevla_ros.core.episode_state import EpisodeState, Phase, Start
 from irevla_ros.core.graph_messages import Announcement, Sealed
 from irevla_ros.core.types import ControlSource, Episode, EpisodeMeta, Mode, Outcome, TerminationReason
+from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.graph_config import LearnerConfig
 from irevla_ros.jobs.graph_learning import GraphLearner, Order, Request, Work
@@ -25,6 +26,8 @@ from irevla_ros.jobs.graph_setup import open_learner
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.checkpoint import load_vla, save_vla
 from irevla_ros.policy.vla import build_vla
+from irevla_ros.sim.suite import load_suite
+from spool_toys import toy_episode
 
 STEPS = 3
 SMALL = (
@@ -161,6 +164,17 @@ def drive(learner: GraphLearner, toys: Mapping[str, ToyArm], *, until: Callable[
                         learner.on_sealed(request.arm, said, now)
                     else:
                         learner.on_state(request.arm, said, now)
+
+
+def demonstrations(run: Path) -> None:
+    """One of each expert task, of random pictures: simulating them would take longer than all the rest."""
+    spool = Spool(run / "expert")
+    for task in load_suite("demo").expert:
+        name = f"demo-{task.name}"
+        if name not in SpoolReader(spool.root).ids():
+            spool.write_episode(toy_episode(name, STEPS, cameras={"front": (64, 64)}, task=task.name, mode=Mode.DEMO,
+                                            instruction=task.instruction), durable=False)  # fmt: skip
+    spool.commit()
 
 
 def main(run: Path, sft: Path, method: str) -> None:

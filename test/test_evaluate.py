@@ -13,6 +13,7 @@ import torch
 
 from irevla_ros.cli.main import main
 from irevla_ros.core.stats import Rate
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.evaluate import evaluation_requests, recorded
 from irevla_ros.jobs.rollouts import PolicySnapshot, SceneConfig, run_episodes
@@ -21,7 +22,7 @@ from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.checkpoint import save_vla
 from irevla_ros.policy.vla import build_vla
-from irevla_ros.sim.suite import CATEGORIES, load_suite
+from irevla_ros.sim.suite import load_suite
 
 SUITE = """expert: [{family: press, colour: red}, {family: press, colour: green}]
 rl: [{family: press, colour: yellow}]

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from arm_toys import graph as nodes
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
 from irevla_ros.core.episode_state import Judge, Request, Start, Verb, Verdict
 from irevla_ros.core.errors import ConfigError
@@ -26,7 +27,7 @@ from irevla_ros.nodes.view_model import PICTURE_NS, POINTS, WINDOW, ViewModel
 from irevla_ros.nodes.view_server import ViewServer
 from irevla_ros.ros.messages import Image
 from irevla_ros.ros.qos import LATCHED
-from node_toys import Peer, nodes
+from node_toys import Peer
 from ros_toys import spin_for, spin_until
 
 

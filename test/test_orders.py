@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -133,7 +134,7 @@ def test_an_arm_that_gives_nothing_is_asked_slower_and_slower_and_somebody_is_to
         for arm, start in graph.book.due(graph.now):
             times.append(graph.now)
             graph.episode(arm, start, graph.faults.pop(0))
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps[:4] == [0.25, 0.25, 0.5, 1.0] and gaps[-1] == 30.0  # at once, then twice as long each time, at most 30 s
     assert graph.book.problems() == ["a: 21 episodes in a row without a result, the last: no outcome"]
     assert graph.book.rejected == 21 and not graph.book.complete

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from irevla_ros.core.errors import ConfigError, SimulationError
 from irevla_ros.core.spec import ActionSpec
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.objects import COLOURS
 from irevla_ros.sim.panda import ARM, LOWER, UPPER
-from irevla_ros.sim.suite import CATEGORIES, load_suite, parse_suite, suite_names
+from irevla_ros.sim.suite import load_suite, parse_suite, suite_names
 from irevla_ros.sim.tasks import FAMILIES, TaskSpec
 from irevla_ros.sim.world import CAMERAS, FRONT, WORKSPACE_HIGH, WORKSPACE_LOW, Box, World
 from sim_toys import SUITE

@@ -26,7 +26,7 @@ from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.config import RunConfig, SupervisedConfig
 from irevla_ros.jobs.jsonfile import write_json
-from irevla_ros.jobs.supervised_job import job_command, main, read_progress, read_result, write_manifest
+from irevla_ros.jobs.supervised_job import job_command, main, read_progress, read_result
 from irevla_ros.jobs.supervised_manifest import (
     CheckpointRef,
     EpisodeRef,
@@ -34,6 +34,7 @@ from irevla_ros.jobs.supervised_manifest import (
     SupervisedManifest,
     manifest_for,
     read_manifest,
+    write_manifest,
 )
 from irevla_ros.learn.irevla import RunSupervised
 from irevla_ros.learn.supervised import BCConfig
@@ -128,12 +129,12 @@ def weights(checkpoint: Path) -> dict[str, str]:
 
 @pytest.mark.timeout(900)  # four lives of the job; under a minute when the machine is idle
 def test_a_job_that_is_killed_twice_ends_with_the_weights_of_an_undisturbed_one(inputs: Path, tmp_path: Path) -> None:
-    whole = write_manifest(tmp_path / "whole", stage2(inputs, save_as=Path("result")))
+    whole = write_manifest(tmp_path / "whole", stage2(inputs, save_as=tmp_path / "whole" / "result"))
     process = start(whole)
     _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, stderr
 
-    killed = write_manifest(tmp_path / "killed", stage2(inputs, save_as=Path("result")))
+    killed = write_manifest(tmp_path / "killed", stage2(inputs, save_as=tmp_path / "killed" / "result"))
     folder, kept = killed.parent, 0
     for wanted in (1, 41):  # steps in the snapshot: the second life gets further than the first
         process = start(killed, "--snapshot-s", "0")
@@ -161,7 +162,7 @@ def test_a_job_that_is_killed_twice_ends_with_the_weights_of_an_undisturbed_one(
 
 
 def test_a_job_stops_cleanly_with_sigterm_and_with_its_parent(inputs: Path, tmp_path: Path) -> None:
-    manifest = write_manifest(tmp_path / "job", stage2(inputs, save_as=Path("result"), workers=1,
+    manifest = write_manifest(tmp_path / "job", stage2(inputs, save_as=tmp_path / "result", workers=1,
                                                        training=BCConfig(steps=100_000)))  # fmt: skip
 
     def works() -> bool:
@@ -198,7 +199,8 @@ def test_a_job_that_is_done_is_not_done_again_unless_its_checkpoint_is_gone(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_vla(tmp_path / "result", make_tiny_vla(5), {})
-    path = write_manifest(tmp_path, stage2(inputs, save_as=Path("result")))
+    path = tmp_path / "manifest.json"
+    write_json(path, to_dict(stage2(inputs, save_as=Path("result"))))  # beside the manifest
     done = {"manifest": read_manifest(path).digest(), "checkpoint": str(tmp_path / "result"),
             "sha256": checkpoint_digest(tmp_path / "result"), "metrics": {"loss": 0.25}, "wall_s": 2.0}  # fmt: skip
     write_json(tmp_path / "result.json", done)
@@ -208,13 +210,13 @@ def test_a_job_that_is_done_is_not_done_again_unless_its_checkpoint_is_gone(
     found = read_result(path)
     assert found is not None and found.metrics == {"loss": 0.25}
 
-    write_manifest(tmp_path, stage2(inputs, save_as=Path("result"), seed=4))
+    write_manifest(tmp_path, stage2(inputs, save_as=tmp_path / "result", seed=4))
     assert main([str(path)]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"irevla: error: {tmp_path}/result.json: it is the result of another manifest than manifest.json; "
         "give each manifest a folder of its own"
     )
-    write_manifest(tmp_path, stage2(inputs, save_as=Path("result")))
+    write_json(path, to_dict(stage2(inputs, save_as=Path("result"))))
     (tmp_path / "result" / "config.json").write_text("{}")
     assert read_result(path) is None
 
@@ -232,7 +234,7 @@ def test_wrong_usage_is_one_line_and_the_users_error(tmp_path: Path, capsys: pyt
 def test_a_damaged_snapshot_is_named_and_one_of_another_manifest_is_not_used(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = stage2(inputs, save_as=Path("result"), workers=1, training=BCConfig(steps=2))
+    manifest = stage2(inputs, save_as=tmp_path / "result", workers=1, training=BCConfig(steps=2))
     path = write_manifest(tmp_path, manifest)
     snapshot = tmp_path / "snapshot.safetensors"
     write_tensors(snapshot, {}, {"key": manifest.digest()})
@@ -305,6 +307,8 @@ def test_a_manifest_survives_its_file(
     if not augmented:
         manifest = dataclasses.replace(manifest, augmentation=None)
     path = write_manifest(tmp_path_factory.mktemp("m"), manifest)
+    assert read_manifest(path) == manifest.located(Path.cwd())
+    write_json(path, to_dict(manifest))
     assert read_manifest(path) == manifest
     assert read_manifest(path).digest() == manifest.digest()
     located = manifest.located(Path("/job"))

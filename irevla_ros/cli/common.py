@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from irevla_ros.core.config import find_config, load_config
 from irevla_ros.jobs.config import RunConfig
-
-RUNS = Path("runs")
 
 
 def add_configuration(parser: argparse.ArgumentParser, default: str) -> None:
@@ -25,8 +22,3 @@ def configuration(args: argparse.Namespace, **settings: object) -> RunConfig:
     if args.seed is not None:
         overrides.append(f"seed={args.seed}")
     return load_config(RunConfig, find_config(args.config), [*overrides, *args.overrides])
-
-
-def run_folder(name: str) -> Path:
-    """A bare name lies under runs/; anything with a slash is a path."""
-    return Path(name) if "/" in name else RUNS / name

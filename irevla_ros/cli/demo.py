@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import itertools
 
-from irevla_ros.cli.common import RUNS, add_configuration, configuration, run_folder
+from irevla_ros.cli.common import add_configuration, configuration
+from irevla_ros.cli.runs import RUNS, run_folder
 from irevla_ros.cli.train import train_one
 from irevla_ros.jobs.report import results_table
 from irevla_ros.jobs.run_folder import is_finished

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irevla_ros import __version__
+from irevla_ros.cli.runs import RUNS
 from irevla_ros.core.errors import IrevlaError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

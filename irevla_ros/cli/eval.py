@@ -12,12 +12,12 @@ import numpy as np
 
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.stats import Rate
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.evaluate import evaluate, evaluation_requests
 from irevla_ros.jobs.progress import Console
 from irevla_ros.jobs.rollouts import PolicySnapshot, SceneConfig
 from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.policy.checkpoint import load_vla
-from irevla_ros.sim.suite import CATEGORIES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

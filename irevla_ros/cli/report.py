@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from irevla_ros.cli.runs import RUNS
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.study_tables import write_study
-
-RUNS = Path("runs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from irevla_ros.cli.common import add_configuration, configuration, run_folder
+from irevla_ros.cli.common import add_configuration, configuration
+from irevla_ros.cli.runs import run_folder
 from irevla_ros.cli.train import train_one
 from irevla_ros.jobs.workers import WorkerPool
 

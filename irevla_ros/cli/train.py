@@ -15,7 +15,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from irevla_ros.cli.common import add_configuration, configuration, run_folder
+from irevla_ros.cli.common import add_configuration, configuration
+from irevla_ros.cli.runs import run_folder
 from irevla_ros.core.config import load_config
 from irevla_ros.core.errors import ConfigError, DataError, Interrupted
 from irevla_ros.data.files import FULL

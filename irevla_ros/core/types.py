@@ -17,6 +17,8 @@ IntArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
+CATEGORIES = ("expert", "rl", "unseen")  # of tasks: demonstrated, learned online, never trained on
+
 
 class Mode(str, Enum):
     """Why an episode was run: only ``TRAIN`` and ``DEMO`` episodes are ever learned from."""

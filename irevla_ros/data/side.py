@@ -18,8 +18,9 @@ from irevla_ros.core.messages import MessageError
 from irevla_ros.core.rows import SideRecord
 from irevla_ros.data import log
 from irevla_ros.data.container import AnyArray
-from irevla_ros.data.files import check_id, disk_errors, lock_existing, write_all
+from irevla_ros.data.files import check_id, disk_errors, lock_existing
 from irevla_ros.data.paths import SIDE, log_path, side_path
+from irevla_ros.disk.files import write_all
 
 KIND = "side"
 

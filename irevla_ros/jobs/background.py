@@ -22,9 +22,8 @@ from irevla_ros.jobs.supervised_job import (
     job_command,
     read_progress,
     read_result,
-    write_manifest,
 )
-from irevla_ros.jobs.supervised_manifest import SupervisedManifest
+from irevla_ros.jobs.supervised_manifest import SupervisedManifest, write_manifest
 from irevla_ros.jobs.workers import WorkerError, WorkerPool
 from irevla_ros.sim.suite import load_suite
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from irevla_ros.core.types import Mode
+from irevla_ros.core.types import CATEGORIES, Mode
 from irevla_ros.jobs.progress import Console
 from irevla_ros.jobs.rollouts import EpisodeRequest, PolicySnapshot, SceneConfig, run_episodes
 from irevla_ros.jobs.summary import EvaluatedEpisode, Evaluation
 from irevla_ros.jobs.workers import WorkerPool
-from irevla_ros.sim.suite import CATEGORIES, load_suite
+from irevla_ros.sim.suite import load_suite
 
 EVALUATION_SEED = 1_000_000  # start states of evaluation: the same for every method and training seed
 

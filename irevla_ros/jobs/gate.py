@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.jsonfile import read_json, write_json
-from irevla_ros.jobs.summary import CATEGORIES, EvaluatedEpisode, Evaluation, compare
+from irevla_ros.jobs.summary import EvaluatedEpisode, Evaluation, compare
 
 GATE_SEED = 2_000_000  # start states of the gate: choosing by those of the evaluation would flatter what is chosen
 

@@ -237,7 +237,8 @@ class GraphLearner:
         if isinstance(following, CollectEpisodes) and self._any_version(following):
             yield from self._want(self._practice_of(following))  # the arms need not wait for the new head
         self._now("stage 1", command.task, f"learning; {'the arms go on' if self.book.wanted else 'the arms wait'}")
-        yield Work(lambda: self._training.update(command))
+        if not (yield Work(lambda: self._training.update(command, self._stop))):
+            yield None  # it was stopped, and so are we
         return UpdateDone(command.head_version)
 
     @_do.register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,15 +61,20 @@ class HeadTraining:
         record.console.say(f"practice {command.task}: {last} episodes, {rate:.2f} of the last {len(successes)} succeeded")
         return successes
 
-    def update(self, command: UpdateHead) -> None:
-        """Learn from what was remembered last (PPO) or ever (SACfD); the head becomes ``command.head_version``."""
+    def update(self, command: UpdateHead, stop: threading.Event) -> bool:
+        """Learn from what was remembered last (PPO) or ever (SACfD); the head becomes ``command.head_version``.
+
+        False when it was stopped; a later life then repeats it from the beginning."""
         if self.stage1.head_version != command.head_version:  # equal when a kill hit between saving and reporting
             if self._collected:  # none are left when all were discarded while nobody was learning
-                metrics = self.stage1.update(self._collected, command.head_version)
+                metrics = self.stage1.update(self._collected, command.head_version, stop.is_set)
+                if stop.is_set():
+                    return False
                 self.record.metrics.log(self.record.practised(self.stage1.start), metrics, f"stage1/{command.task}")
             self.stage1.head_version = command.head_version
             self.stage1.save(self.record.folder / "stage1.safetensors")
         self._save_head()
+        return True
 
     def end(self, command: EndTask) -> None:
         save_vla(self.record.checkpoint(command.save_as), self.stage1.vla,

@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from irevla_ros.core.stats import Rate
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.curves import STAGE1, THRESHOLDS, WINDOW, Metrics, moving_success
 from irevla_ros.jobs.jsonfile import write_bytes
 from irevla_ros.jobs.reference import CATEGORY_NAMES, display_name
-from irevla_ros.jobs.summary import CATEGORIES, StageSpan, TaskResult
+from irevla_ros.jobs.summary import StageSpan, TaskResult
 
 # Okabe and Ito (2008), distinguishable with every common colour blindness; yellow left out, too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.stats import Rate
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs import page, plots
 from irevla_ros.jobs.curves import STAGE1, WINDOW, Metrics, Milestone, milestones, read_metrics
+from irevla_ros.jobs.gate import read_decisions
 from irevla_ros.jobs.jsonfile import write_bytes
 from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, caveat, display_name
 from irevla_ros.jobs.summary import (
     BASELINE,
-    CATEGORIES,
     Evaluation,
     Summary,
     method_order,
@@ -174,7 +175,20 @@ def _results(run: Run) -> str:
         parts += ["<h3>Other evaluations</h3>",
                   page.table(["evaluation", *header[1:]], _category_rows(summary.others),
                              f"{note} With exploration noise, or of checkpoints on the way.")]  # fmt: skip
-    return "\n".join(parts)
+    return "\n".join(parts + _gates(run))
+
+
+def _gates(run: Run) -> list[str]:
+    """What became of the results of stage 2, where a gate decided (runs in the graph)."""
+    decisions = read_decisions(run.folder)
+    if not decisions:
+        return []
+    rows = [[escape(one.candidate), escape(one.present),
+             ", ".join(f"{CATEGORY_NAMES[name]} {change:+.2f}" for name, change in one.differences.items()),
+             "adopted" if one.adopted else f"not adopted: {escape(one.present)} stays"] for one in decisions]  # fmt: skip
+    note = "Difference of success rates on the same start states; a result that is worse by more than the margin is refused."
+    return ["<h3>The gate after stage 2</h3>",
+            page.table(["result", "against", "difference", "decision"], rows, f"{caveat(run.summary.parameters)} {note}")]
 
 
 def _tasks(run: Run) -> str:

@@ -13,9 +13,10 @@ import yaml
 from irevla_ros import __version__
 from irevla_ros.core.config import dump_yaml, to_dict
 from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.jsonfile import read_json, write_bytes
-from irevla_ros.sim.suite import CATEGORIES, Suite, load_suite
+from irevla_ros.sim.suite import Suite, load_suite
 
 
 def resume_command(folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,15 @@ class Stage1:
                 if not (episode.success and zero_shot):
                     self.replay.online.add(episode)
 
-    def update(self, episodes: Sequence[Episode], version: int) -> dict[str, float]:
-        """Learn; the head becomes ``version``. PPO learns from ``episodes``, SACfD from its replay."""
+    def update(self, episodes: Sequence[Episode], version: int,
+               stopped: Callable[[], bool] = lambda: False) -> dict[str, float]:  # fmt: skip
+        """Learn; the head becomes ``version``. PPO learns from ``episodes``, SACfD from its replay.
+
+        What is left when ``stopped`` came to be true is half an update: not to be saved.
+        """
         if isinstance(self.learner, SACfD):
-            metrics = self.learner.update(self.replay, self.learner.updates_due(self.replay.online.steps_added))
+            due = self.learner.updates_due(self.replay.online.steps_added)
+            metrics = self.learner.update(self.replay, due, stopped)
         elif self.whole:
             batch = RolloutBatch.from_images(episodes, self.head_version, self.vla.backbone, self.vla.cameras)
             metrics = self.learner.update(batch, self.demos)

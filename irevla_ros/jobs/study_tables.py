@@ -13,11 +13,12 @@ import numpy as np
 
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.stats import PairedDifference, Rate, paired_difference
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.curves import STAGE1, WINDOW
 from irevla_ros.jobs.jsonfile import write_bytes
 from irevla_ros.jobs.plots import save_figure, success_by_category
 from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, caveat, display_name
-from irevla_ros.jobs.summary import BASELINE, CATEGORIES, Summary, TaskResult, method_order, read_summary
+from irevla_ros.jobs.summary import BASELINE, Summary, TaskResult, method_order, read_summary
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import numpy as np
 
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.stats import PairedDifference, Rate, paired_difference
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.curves import Milestone
 from irevla_ros.jobs.jsonfile import Fields, read_json, write_json
 
-CATEGORIES = ("expert", "rl", "unseen")
 BASELINE = "sft"
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(@[A-Za-z0-9._+-]+)?")
 

@@ -15,7 +15,7 @@ import torch
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.types import ByteArray, Episode
 from irevla_ros.data.reader import SpoolReader
-from irevla_ros.jobs.snapshot import SNAPSHOT_S, Snapshots
+from irevla_ros.jobs.snapshot import Snapshots
 from irevla_ros.jobs.supervised_manifest import Source, SupervisedManifest
 from irevla_ros.jobs.training import TrainingProgress, train
 from irevla_ros.jobs.workers import WorkerPool
@@ -53,33 +53,40 @@ class SupervisedTraining:
         save_vla(Path(self.save_as), loss.vla.requires_grad_(True), self.provenance)
 
 
-def run_supervised(
-    manifest: SupervisedManifest,
-    pool: WorkerPool,
-    *,
-    arrays: Path,
-    snapshot: Path,
-    digest: str = "",
-    every_s: float = SNAPSHOT_S,
-    on_progress: Callable[[TrainingProgress], None] | None = None,
-) -> None:
-    """Verify the inputs of ``manifest`` (its paths as they are), train, and leave the checkpoint at ``save_as``.
+def lay_out(manifest: SupervisedManifest, arrays: Path) -> None:
+    """Verify the inputs of ``manifest`` (its paths as they are) and write its samples to the folder ``arrays``.
 
-    The samples are laid out in the folder ``arrays``, which stays. A killed run goes on from ``snapshot``, a file that is
-    gone at the end and belongs to the manifest with ``digest`` (default: this one's). Raises what
-    ``SupervisedManifest.verify``, the reader and the training raise.
+    Raises what ``SupervisedManifest.verify``, the reader and ``write_arrays`` raise.
     """
     manifest.verify()
-    init_from, head_from = ("" if ref is None else str(ref.folder) for ref in (manifest.init_from, manifest.head_from))
-    backbone = initial_vla(init_from, head_from, manifest.backbone, manifest.cameras).backbone
+    backbone = initial_vla(*_starts(manifest), manifest.backbone, manifest.cameras).backbone
     write_arrays(arrays, [_episodes(source, manifest.cameras) for source in manifest.sources], manifest.cameras, backbone)
+
+
+def train_supervised(
+    manifest: SupervisedManifest,
+    pool: WorkerPool,
+    arrays: Path,
+    snapshots: Snapshots,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> None:
+    """Train on what ``lay_out`` wrote and leave the checkpoint at ``save_as``.
+
+    A killed run goes on from its snapshot, which is gone at the end.
+    """
     training = SupervisedTraining(
-        str(arrays), init_from, head_from, str(manifest.save_as), manifest.trains,
+        str(arrays), *_starts(manifest), str(manifest.save_as), manifest.trains,
         tuple(source.weight for source in manifest.sources), manifest.backbone, manifest.cameras, dict(manifest.provenance),
     )  # fmt: skip
     train(pool, training, manifest.training, batch=manifest.batch, seed=manifest.seed, augmentation=manifest.augmentation,
-          snapshots=Snapshots(snapshot, digest or manifest.digest(), every_s), on_progress=on_progress)  # fmt: skip
-    snapshot.unlink(missing_ok=True)
+          snapshots=snapshots, on_progress=on_progress)  # fmt: skip
+    snapshots.path.unlink(missing_ok=True)
+
+
+def _starts(manifest: SupervisedManifest) -> tuple[str, str]:
+    """Folders of ``init_from`` and ``head_from``; "" for none."""
+    first, head = ("" if ref is None else str(ref.folder) for ref in (manifest.init_from, manifest.head_from))
+    return first, head
 
 
 def _episodes(source: Source, cameras: tuple[str, ...]) -> list[Episode]:

@@ -28,9 +28,9 @@ from irevla_ros.core.errors import CheckpointError, ConfigError, IrevlaError
 from irevla_ros.jobs.jsonfile import read_json, write_json
 from irevla_ros.jobs.lock import FolderLock
 from irevla_ros.jobs.progress import Console
-from irevla_ros.jobs.snapshot import SNAPSHOT_S
-from irevla_ros.jobs.supervise import run_supervised
-from irevla_ros.jobs.supervised_manifest import SupervisedManifest, read_manifest
+from irevla_ros.jobs.snapshot import SNAPSHOT_S, Snapshots
+from irevla_ros.jobs.supervise import lay_out, train_supervised
+from irevla_ros.jobs.supervised_manifest import read_manifest
 from irevla_ros.jobs.training import TrainingProgress
 from irevla_ros.jobs.workers import WorkerError, WorkerPool
 from irevla_ros.policy.checkpoint import checkpoint_digest
@@ -68,15 +68,11 @@ class JobResult:
             return False
 
 
-def write_manifest(folder: Path, manifest: SupervisedManifest) -> Path:
-    """Keep the manifest as ``folder``/manifest.json, for ``job_command``; each job has a folder of its own."""
-    path = folder / "manifest.json"
-    write_json(path, to_dict(manifest))
-    return path
-
-
 def job_command(manifest: Path, *, die_with_parent: bool) -> list[str]:
-    """The command line of the job. With ``die_with_parent`` it gets SIGTERM when the *thread* that starts it ends."""
+    """The command line of the job; each manifest has a folder of its own.
+
+    With ``die_with_parent`` the job gets SIGTERM when the *thread* that started it ends: start it from one that stays.
+    """
     command = [sys.executable, "-m", "irevla_ros.jobs.supervised_job", str(manifest)]
     return [*command, "--die-with-parent"] if die_with_parent else command
 
@@ -116,10 +112,11 @@ def run_job(path: Path, *, every_s: float = SNAPSHOT_S, console: Console | None 
             console.say(f"{found.checkpoint}: done already")
             return found
         located = manifest.located(folder)
+        lay_out(located, folder / "arrays")
         report = _Report(path, manifest.training.steps, console)
         with report.bar, WorkerPool(manifest.workers) as pool:
-            run_supervised(located, pool, arrays=folder / "arrays", snapshot=folder / "snapshot.safetensors",
-                           every_s=every_s, digest=manifest.digest(), on_progress=report.note)  # fmt: skip
+            snapshots = Snapshots(folder / "snapshot.safetensors", manifest.digest(), every_s)
+            train_supervised(located, pool, folder / "arrays", snapshots, report.note)
         result = JobResult(manifest.digest(), located.save_as, checkpoint_digest(located.save_as), report.metrics,
                            report.wall_s)  # fmt: skip
         write_json(folder / "result.json", to_dict(result))

@@ -1,7 +1,7 @@
 """What a supervised stage is to do, as one JSON file that names every input by its content.
 
 Inputs are pinned by SHA-256: a job that starts again a day later, or on another machine, trains on the same bytes or
-refuses. Relative paths count from the folder of the manifest.
+refuses. Relative paths in the file count from its folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from irevla_ros.data.files import check_id
 from irevla_ros.data.labels import LabelHistory
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.records import EpisodeRecord
-from irevla_ros.jobs.jsonfile import read_json
+from irevla_ros.jobs.jsonfile import read_json, write_json
 from irevla_ros.learn.augment import Augmentation
 from irevla_ros.learn.irevla import RunSupervised
 from irevla_ros.learn.supervised import BCConfig
@@ -169,6 +169,13 @@ def read_manifest(path: Path) -> SupervisedManifest:
     return config_from(SupervisedManifest, read_json(path, "give the path of a manifest"), str(path))
 
 
+def write_manifest(folder: Path, manifest: SupervisedManifest) -> Path:
+    """Keep it as ``folder``/manifest.json, relative paths (of this process's working directory) made absolute."""
+    path = folder / "manifest.json"
+    write_json(path, to_dict(manifest.located(Path.cwd())))
+    return path
+
+
 def manifest_for(
     command: RunSupervised,
     config: RunConfig,
@@ -178,7 +185,7 @@ def manifest_for(
     practice: Path | None = None,
     d_rl: Sequence[str] = (),
 ) -> SupervisedManifest:
-    """The manifest of a supervised stage of Algorithm 1; its paths are absolute.
+    """The manifest of a supervised stage of Algorithm 1; its paths are as they are given (``write_manifest`` completes them).
 
     checkpoints: the folder in which the command's names lie. expert: spool of D_e, of which the successes count.
     practice and d_rl: the spool of practice and the ids of D_RL in it, wanted where the command's data include "rl".
@@ -195,7 +202,7 @@ def manifest_for(
         weights = {"expert": recipe.expert_share, "rl": 1.0 - recipe.expert_share}
     scale = 1.0 if command.stage == 0 else recipe.stage2_lr
     return SupervisedManifest(
-        sources=tuple(Source(spools[name].root.resolve(), weights[name], tuple(map(_reference, chosen[name])))
+        sources=tuple(Source(spools[name].root, weights[name], tuple(map(_reference, chosen[name])))
                       for name in chosen),
         training=BCConfig(command.steps, scale * recipe.backbone_lr, scale * recipe.head_lr),
         batch=recipe.batch,
@@ -217,7 +224,7 @@ def manifest_for(
 
 def checkpoint_folder(checkpoints: Path, name: str) -> Path:
     """Where the checkpoint that the state machine calls ``name`` lies; that of another run is an absolute path."""
-    return (checkpoints / name).resolve()
+    return checkpoints / name
 
 
 def _checkpoint(checkpoints: Path, name: str) -> CheckpointRef | None:

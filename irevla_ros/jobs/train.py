@@ -10,7 +10,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 
 from irevla_ros import __version__
-from irevla_ros.core.types import Episode, Outcome
+from irevla_ros.core.types import CATEGORIES, Episode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.jobs.collect import collect_demonstrations
 from irevla_ros.jobs.config import RunConfig
@@ -20,9 +20,10 @@ from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.rollouts import EpisodeRequest, EpisodeResult, PolicySnapshot, run_episodes
 from irevla_ros.jobs.run_folder import resume_command
 from irevla_ros.jobs.run_record import RunRecord
+from irevla_ros.jobs.snapshot import Snapshots
 from irevla_ros.jobs.stage1 import Stage1
 from irevla_ros.jobs.summary import Evaluation
-from irevla_ros.jobs.supervise import initial_vla, run_supervised
+from irevla_ros.jobs.supervise import initial_vla, lay_out, train_supervised
 from irevla_ros.jobs.supervised_manifest import manifest_for
 from irevla_ros.jobs.training import TrainingProgress
 from irevla_ros.jobs.video import Clip, write_video
@@ -105,6 +106,7 @@ class Trainer:
             command, config, checkpoints=self.folder / "checkpoints", expert=self.expert.root, practice=self.practice.root,
             d_rl=[name for names in self.record.d_rl().values() for name in names],
         )  # fmt: skip
+        lay_out(manifest, self.folder / "arrays")
         label = f"stage {command.stage}" + (f" ({command.save_as})" if command.stage else "")
         with self.console.progress(command.steps, label) as progress:
             progress.update(0)
@@ -116,8 +118,8 @@ class Trainer:
                 progress.update(news.step - progress.done, f"loss {news.metrics['loss']:.4f}")
                 self.metrics.log(news.step, news.metrics, f"supervised/{command.save_as}")
 
-            run_supervised(manifest, self.pool, arrays=self.folder / "arrays",
-                           snapshot=self.folder / "supervised.safetensors", on_progress=report)  # fmt: skip
+            train_supervised(manifest, self.pool, self.folder / "arrays",
+                             Snapshots(self.folder / "supervised.safetensors", manifest.digest()), report)  # fmt: skip
         return SupervisedDone(command.save_as)
 
     @_do.register
@@ -132,7 +134,7 @@ class Trainer:
             evaluation = evaluate(self.pool, self.config.scene, policy, requests, label, self.console,
                                   self.config.environments)  # fmt: skip
         evaluation.write(self.folder)
-        rates = ", ".join(f"{category} {evaluation.rate(category)}" for category in ("expert", "rl", "unseen"))
+        rates = ", ".join(f"{category} {evaluation.rate(category)}" for category in CATEGORIES)
         self.console.say(f"{label}: {rates}")
         self.record.summarise(complete=False)
         self.console.say("writing the report so far")

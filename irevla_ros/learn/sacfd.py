@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -117,13 +117,15 @@ class SACfD(Resumable):
         allowed = self.config.critic_warmup + int(self.config.update_to_data * online_steps)
         return max(0, allowed - self.updates)
 
-    def update(self, replay: DemoReplay, n_updates: int) -> dict[str, float]:
+    def update(self, replay: DemoReplay, n_updates: int, stopped: Callable[[], bool] = lambda: False) -> dict[str, float]:
         """At most ``n_updates`` gradient steps, fewer where the update-to-data cap binds; means of the diagnostics.
 
-        Raises ``DivergedError`` before a step that is not finite.
+        ``stopped`` is asked before each step: True breaks off. Raises ``DivergedError`` before a step that is not finite.
         """
         log = Means()
         for _ in range(min(n_updates, self.updates_due(replay.online.steps_added))):
+            if stopped():
+                break
             batch, demos = replay.sample(self.config.batch, self.generator)
             batch = batch.to(self.actor.log_std.device)
             self._update_critics(batch, log)

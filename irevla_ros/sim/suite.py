@@ -11,9 +11,8 @@ from typing import Any
 
 from irevla_ros.core.config import read_yaml
 from irevla_ros.core.errors import ConfigError, unknown_name
+from irevla_ros.core.types import CATEGORIES
 from irevla_ros.sim.tasks import FAMILIES, TaskSpec
-
-CATEGORIES = ("expert", "rl", "unseen")
 
 
 @dataclass(frozen=True)

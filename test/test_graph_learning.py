@@ -1,0 +1,315 @@
+"""Algorithm 1 over toy arms: the whole of it, the gate, what is not accepted, and resuming after real kills."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.core.graph_messages import Announcement, LearnerStatus, PolicyVersion, Proposal
+from irevla_ros.core.types import ControlSource, Mode, Outcome
+from irevla_ros.data.reader import SpoolReader
+from irevla_ros.jobs.gate import GATE_SEED, decide
+from irevla_ros.jobs.graph_learning import GraphLearner, Order, Request
+from irevla_ros.jobs.graph_setup import open_learner, shipped_policy
+from irevla_ros.jobs.practice import Practice, as_labelled, encode
+from irevla_ros.jobs.summary import EvaluatedEpisode
+from irevla_ros.learn.irevla import Finish
+from irevla_ros.policy.checkpoint import load_vla
+from irevla_ros.sim.env import PandaEnv
+from learner_toys import STEPS, TASK, ToyArm, demonstrations, drive, even, fresh_policy, settings
+from spool_toys import toy_episode
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fresh_policy(tmp_path_factory.mktemp("vla") / "fresh")
+
+
+def opened(run: Path, sft: Path, **arguments: object) -> tuple[GraphLearner, dict[str, ToyArm]]:
+    demonstrations(run)
+    learner = open_learner(settings(run, sft, **arguments))  # type: ignore[arg-type]
+    return learner, {name: ToyArm(name, run) for name in ("a", "b")}
+
+
+def closed(learner: GraphLearner) -> None:
+    learner.close()
+    learner.record.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, sft: Path) -> tuple[Path, list[Request]]:
+    run, said = tmp_path_factory.mktemp("runs") / "whole", list[Request]()
+    learner, toys = opened(run, sft)
+    # Between two messages about the status pass 0.2 s; here, with everything in one thread, much happens in that time.
+    drive(learner, toys, seen=lambda request: said.extend((request, learner.status())))
+    closed(learner)
+    return run, [*said, learner.status()]
+
+
+def test_a_run_in_the_graph_leaves_what_one_of_irevla_train_does(whole: tuple[Path, list[Request]]) -> None:
+    run, _ = whole
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["complete"] is True and set(summary["methods"]) == {"sft", "irevla-sacfd"}
+    # Seeds 1000000 to 1000003: the even ones succeed, whatever the policy.
+    for method in ("sft", "irevla-sacfd"):
+        assert summary["methods"][method]["rl"] == {"successes": 2, "episodes": 4}
+        assert summary["methods"][method]["expert"] == {"successes": 0, "episodes": 0}
+    assert [one["mean"] for one in summary["paired"]] == [0.0]
+    for name in ("config.yaml", "metrics.csv", "log.txt", "report.html", "d_rl.json", "tensorboard", "timeline.json"):
+        assert (run / name).exists(), name
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"sft", f"1-{TASK}-stage1", f"1-{TASK}-stage2"}
+
+
+def test_practice_is_that_of_irevla_train(whole: tuple[Path, list[Request]]) -> None:
+    """Same seeds, a mode in which the policy acts, and the time limit of the task: 30 steps at 10 Hz."""
+    run, said = whole
+    starts = [one.start for one in said if isinstance(one, Order)]
+    practised = [start for start in starts if start.mode is Mode.TRAIN]
+    assert [start.seed for start in practised] == list(range(200_000, 200_014))  # 12 in stage 1, 2 harvested
+    assert [start.deterministic for start in practised] == [False] * 12 + [True] * 2
+    assert {(start.task, start.instruction, start.time_limit_ns) for start in practised} == {
+        (TASK, "push the blue cube left", 3_000_000_000)
+    }
+    d_rl = json.loads((run / "d_rl.json").read_text())[TASK]
+    reader = SpoolReader(run / "practice")
+    records = [reader.record(name) for name in d_rl]
+    assert [record.meta.seed % 2 for record in records] == [0] * 7  # of 14, and none of the evaluations
+    assert {record.meta.mode for record in records} == {Mode.TRAIN}
+
+
+def test_every_policy_has_a_version_of_its_own(whole: tuple[Path, list[Request]]) -> None:
+    _run, said = whole
+    announced = [one for one in said if isinstance(one, Announcement)]
+    assert [one.version for one in announced] == list(range(1, len(announced) + 1))
+    heads = [one.head for one in announced]
+    # Stage 0; stage 1 as it begins and after the updates at 8 and 12 episodes (the first 4 gave the demonstrations).
+    assert heads[:4] == ["", *(f"heads/head-{version:06d}.safetensors" for version in (1, 2, 3))]
+    # The gate measures what there was and what there is now, and that stays.
+    assert [one.checkpoint for one in announced[4:]] == ["checkpoints/sft", f"checkpoints/1-{TASK}-stage2"]
+
+
+def test_the_status_tells_where_it_is(whole: tuple[Path, list[Request]]) -> None:
+    said = [one for one in whole[1] if isinstance(one, LearnerStatus)]
+    stages = [one.stage for n, one in enumerate(said) if n == 0 or said[n - 1].stage != one.stage]
+    assert stages == ["starting", "evaluation", "stage 1", "harvest", "stage 2", "gate", "evaluation", "finishing", "finished"]
+    assert {one.stage for one in said if one.finished} == {"finished"}
+    assert {one.detail for one in said if one.stage == "stage 2"} >= {
+        "supervised learning has the machine; no orders until it is done"
+    }
+    practised = [(one.done, one.of) for one in said if one.stage == "stage 1"]
+    assert max(practised) == (12, 12) and sorted(practised) == practised
+    assert Proposal(TASK, "push the blue cube left", Mode.TRAIN) in whole[1]
+
+
+def test_a_stage_2_that_makes_it_worse_is_not_adopted(tmp_path: Path, sft: Path) -> None:
+    run = tmp_path / "refused"
+    learner, toys = opened(run, sft)
+    for toy in toys.values():
+        toy.succeeds = lambda start, announced: even(start, announced) and "stage2" not in announced.checkpoint
+    drive(learner, toys)
+    closed(learner)
+    (decision,) = json.loads((run / "gates.json").read_text())
+    # 4 RL starts and 1 of each of 9 expert tasks (4 shared by 9), of which the even seeds succeed: 2 of 4, and 9 of 9.
+    assert decision == {"candidate": f"1-{TASK}-stage2", "present": "sft", "episodes": 13, "margin": 0.2, "adopted": False,
+                        "differences": {"expert": -1.0, "rl": -0.5}}  # fmt: skip
+    assert learner.machine.next() == Finish("sft") and learner.machine.deployed == "sft"
+    evaluations = {p.stem: json.loads(p.read_text()) for p in (run / "evaluations").glob("*.json")}
+    assert evaluations["irevla-sacfd"]["checkpoint"] == "sft"
+    assert "refused, sft stays" in (run / "log.txt").read_text() and "not adopted" in (run / "report.html").read_text()
+
+
+def test_the_gate_decides_by_category_on_shared_starts() -> None:
+    def episodes(category: str, outcomes: str) -> list[EvaluatedEpisode]:
+        return [EvaluatedEpisode(category, category, GATE_SEED + i, one == "1", 3) for i, one in enumerate(outcomes)]
+
+    before = episodes("rl", "1010") + episodes("expert", "1111111111")
+    for rl, expert, adopted in (("1010", "1111111110", True), ("1111", "1111111100", False), ("1000", "1" * 10, False)):
+        decision = decide("new", episodes("rl", rl) + episodes("expert", expert), "old", before, 0.1)
+        assert decision.adopted is adopted, (rl, expert)
+        assert decision.differences["rl"] == rl.count("1") / 4 - 0.5
+
+
+def test_ppo_learns_from_the_version_that_it_announced_and_no_other(tmp_path: Path, sft: Path) -> None:
+    run, stale = tmp_path / "ppo", 5
+    learner, toys = opened(run, sft, method="irevla", overrides=("learning.stage2_steps=1",), gate=0)
+
+    def lag(request: Request) -> None:
+        """The policy is slow to take over the second head: its episodes are the first head's for a while."""
+        nonlocal stale
+        if isinstance(request, Order) and stale and (announced := toys["a"].announced) and announced.version == 3:
+            stale -= 1
+            for toy in toys.values():
+                toy.announced = replace(announced, version=2)
+        elif isinstance(request, Order) and (announced := toys["a"].announced) and announced.version == 2 and not stale:
+            for toy in toys.values():
+                toy.announced = replace(announced, version=3)
+
+    drive(learner, toys, seen=lag)
+    assert stale == 0 and learner.book.rejected >= 5
+    ledger = json.loads((run / "collected.json").read_text())
+    reader = SpoolReader(run / "practice")
+    for first, version in ((0, 2), (4, 3), (8, 4)):
+        ids = ledger[f"{TASK} {first}"]["ids"]
+        assert [set(reader.read(name).head_version) for name in ids] == [{version}] * 4
+        assert [reader.record(name).meta.seed for name in ids] == list(range(200_000 + first, 200_004 + first))
+    closed(learner)
+
+
+def until_practice(learner: GraphLearner) -> Callable[[], bool]:
+    return lambda: learner.status().stage == "stage 1" and learner.status().detail == "practising"
+
+
+def test_a_person_in_an_evaluation_spoils_it_and_in_practice_does_not(tmp_path: Path, sft: Path) -> None:
+    run = tmp_path / "run"
+    learner, toys = opened(run, sft)
+    drive(learner, toys, until=until_practice(learner))
+    toy, announced = toys["a"], toys["a"].announced
+    practice = Practice(learner.record.practice)
+    assert announced is not None
+    for mode, verdict in ((Mode.EVAL, "3 of 3 steps are not the policy's"), (Mode.TRAIN, "")):
+        wanted = learner._wanted(TASK, 7, mode, False, frozenset({announced.version}) if mode is Mode.EVAL else None)
+        toy.begin(wanted.start())
+        toy.end(Outcome.SUCCESS, source=ControlSource.HUMAN)
+        assert practice.examine(toy.state.episode_id, wanted) == verdict
+        toy.idle()
+    closed(learner)
+
+
+def test_episodes_without_latents_are_encoded_before_they_are_learned_from(tmp_path: Path, sft: Path) -> None:
+    run = tmp_path / "run"
+    learner, toys = opened(run, sft)
+    for toy in toys.values():
+        toy.latents = False
+    drive(learner, toys, until=lambda: len(learner.machine.state.events) >= 3)
+    closed(learner)
+    vla, _ = load_vla(run / "checkpoints" / "sft")
+    fingerprint = vla.backbone.fingerprint()
+    reader = SpoolReader(run / "practice")
+    ids = json.loads((run / "collected.json").read_text())[f"{TASK} 0"]["ids"]
+    assert len(ids) == 4
+    for name in ids:
+        episode = reader.read(name, fingerprint=fingerprint)
+        assert episode.latents is not None and episode.latents.shape[0] == STEPS + 1
+        assert np.array_equal(episode.latents, encode(vla, episode))
+
+
+def test_back_filled_latents_are_those_that_acting_gives(sft: Path) -> None:
+    vla, _ = load_vla(sft)
+    env = PandaEnv("demo")
+    observed, _ = env.reset(seed=3, options={"task": TASK})
+    observation = env.observation(observed)
+    still = toy_episode(steps=1, cameras={"front": (64, 64)})
+    still = replace(still, images={"front": np.stack([observation.images["front"]] * 2)},
+                    meta=replace(still.meta, instruction=observation.instruction))  # fmt: skip
+    _, latents = vla.act([observation])
+    assert np.abs(encode(vla, still)[0].astype(np.float32) - latents[0].float().numpy()).max() < 1e-2
+    env.close()
+
+
+def test_a_verdict_given_later_changes_the_reward_and_discarding_asks_again(tmp_path: Path, sft: Path) -> None:
+    failed = toy_episode(steps=3, outcome=Outcome.FAILURE)
+    failed = replace(failed, terminated=np.zeros(3, bool), truncated=np.array([False, False, True]))
+    success = as_labelled(replace(failed, meta=replace(failed.meta, outcome=Outcome.SUCCESS)), Outcome.FAILURE)
+    assert success.reward[-1] == 1.0 and success.terminated.tolist() == [False, False, True] and not success.truncated.any()
+    assert as_labelled(failed, Outcome.FAILURE) is failed
+
+    run = tmp_path / "run"
+    learner, toys = opened(run, sft)
+    discarded: list[str] = []
+
+    def discard(request: Request) -> None:
+        if isinstance(request, Order) and len(learner.book.accepted) == 2 and not discarded:
+            discarded.append(learner.book.accepted[0])
+            learner.record.practice.label(discarded[0], None, "tester", discard=True)
+
+    drive(learner, toys, seen=discard, until=lambda: len(learner.machine.state.events) >= 1)
+    closed(learner)
+    evaluated = json.loads((run / "evaluations" / "sft.json").read_text())["episodes"]
+    assert len(evaluated) == 4 and len(discarded) == 1
+    first = [r for r in SpoolReader(run / "practice").episodes(discarded=True) if r.meta.seed == 1_000_000]
+    assert sorted(record.discarded for record in first) == [False, True]
+
+
+def test_wrong_settings_are_refused(tmp_path: Path, sft: Path) -> None:
+    with pytest.raises(ConfigError, match="run = 'here': the absolute path"):
+        open_learner(settings(Path("here"), sft))
+    with pytest.raises(ConfigError, match="RL task 'push-blue-cube-lift'.*did you mean 'push-blue-cube-left'"):
+        open_learner(settings(tmp_path / "a", sft, tasks=("push-blue-cube-lift",)))
+    with pytest.raises(ConfigError, match="method 'whole-vla-ppo': in the graph stage 1 trains the head"):
+        open_learner(settings(tmp_path / "a", sft, method="whole-vla-ppo"))
+    with pytest.raises(CheckpointError, match="the folder of a checkpoint or of a run"):
+        open_learner(settings(tmp_path / "a", tmp_path))
+    learner, _ = opened(tmp_path / "b", sft)
+    with pytest.raises(ConfigError, match="another process works in this folder"):
+        open_learner(settings(tmp_path / "b", sft))
+    closed(learner)
+    for changed, text in (({"gate": 5}, "gate = 5: the run in .* began with 4"), ({"tasks": ("press-orange",)}, "tasks = "),
+                          ({"sft": str(shipped_policy())}, "the run began with another checkpoint")):  # fmt: skip
+        with pytest.raises(ConfigError, match=text):
+            open_learner(settings(tmp_path / "b", sft, **changed))
+    with pytest.raises(ConfigError, match="another --name"):
+        open_learner(settings(tmp_path / "b", sft, overrides=("seed=2",)))
+
+
+def test_the_shipped_policy_is_whole_and_begins_a_run(tmp_path: Path) -> None:
+    learner, toys = opened(tmp_path / "run", Path("shipped"))
+    drive(learner, toys, until=lambda: toys["a"].announced is not None)
+    announced = toys["a"].announced
+    assert announced is not None and announced.checkpoint == "checkpoints/sft"
+    assert load_vla(tmp_path / "run" / "checkpoints" / "sft")[0].cameras == ("front",)
+    learner.on_version(PolicyVersion("toy", 0, "", "its cameras are others"))
+    assert learner.problems() == ["the policy refuses what was announced: its cameras are others"]
+    closed(learner)
+
+
+def results(run: Path) -> dict[str, object]:
+    """Weights of every checkpoint, and every evaluation."""
+    weights = {p.parent.name: json.loads(p.read_text())["sha256"] for p in (run / "checkpoints").glob("*/config.json")}
+    return {**weights, **{p.stem: json.loads(p.read_text()) for p in (run / "evaluations").glob("*.json")}}
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
+    whole: tuple[Path, list[Request]], tmp_path: Path, sft: Path
+) -> None:
+    run, kills = tmp_path / "killed", 0
+    demonstrations(run)
+    command = [sys.executable, str(HERE / "learner_toys.py"), str(run), str(sft), "irevla-sacfd"]
+    environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"}
+
+    def reached(wanted: int | str) -> bool:
+        state = run / "state.json"
+        if isinstance(wanted, int):
+            return state.is_file() and len(json.loads(state.read_text())["events"]) >= wanted
+        return any(run.glob(wanted))
+
+    # In the first evaluation; after an update; with a batch half there; as stage 2 trains; between it and the gate's end.
+    for wanted in ("practice/toy-?-000001.*", 4, "practice/toy-?-000006.*", "supervised/*/progress.json", "evaluations/*gate*"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+                                   start_new_session=True)  # fmt: skip
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if reached(wanted):
+                os.kill(process.pid, signal.SIGKILL)  # alone: its children must end by themselves
+                kills += 1
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.005)
+        process.wait(timeout=60)
+    assert kills == 5
+    subprocess.run(command, check=True, timeout=200, capture_output=True, env=environment)
+    assert results(run) == results(whole[0])
+    assert json.loads((run / "summary.json").read_text())["complete"] is True
