@@ -41,13 +41,15 @@ POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource
 
 @dataclass(frozen=True)
 class ArbiterNodeConfig:
-    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists."""
+    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists;
+    engage_allowed: false where nobody may move the arm, neither policy nor script nor human."""
 
     lock_step: bool = False
     rate_hz: float = 10.0
     cameras: tuple[str, ...] = ("front",)
     script: bool = False
     frame: str = "base"
+    engage_allowed: bool = True
 
     def __post_init__(self) -> None:
         if self.rate_hz <= 0 or not self.cameras:
@@ -155,6 +157,9 @@ class ArbiterNode(GraphNode):
 
     def _engage(self, state: EpisodeState) -> None:
         try:
+            if not self._config.engage_allowed:
+                raise Refused("engage_allowed is false", "this arm is not to be moved",
+                              "set it to true where its limits and stops have been tried")  # fmt: skip
             self._core.engage(self._source(state), self.now_ns(), self.wall_ns(), state.episode_id)
         except Refused as error:
             self.health.check("engage", Level.ERROR, str(error))
