@@ -134,6 +134,12 @@ class Rest(Peer):
             self.judged(Judged(known.stamp_ns, state.episode_id))
 
 
+def discovered(rest: Rest, *listening: str) -> Callable[[], bool]:
+    """Whether somebody publishes the episode's state and each of ``listening`` has a subscriber."""
+    wanted = [topics.REQUEST, *listening]
+    return lambda: rest.count_publishers(topics.STATE) > 1 and all(rest.count_subscribers(name) > 0 for name in wanted)
+
+
 if __name__ == "__main__":
     import importlib
     import sys

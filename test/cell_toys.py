@@ -145,11 +145,11 @@ class Cell(GraphNode):
         now, wall = self.stamp, self.wall_ns()
         source = self.drives
         action = self._rng.uniform(-0.9, 0.9, SPEC.size).astype(np.float32)
+        if self._arbiter.engaged is None:
+            self._arbiter.engage(source, now, wall, self.state.episode_id)
         if source is ControlSource.HUMAN:
             self._arbiter.human(True, action[:3] * 0.1, (0, 0, 0), 1.0, now, wall)
         else:
-            if self._arbiter.engaged is None:
-                self._arbiter.engage(source, now, wall, self.state.episode_id)
             self._arbiter.offer(source, chunk or ActionChunk(now, SPEC.names, action[None], PERIOD), now, wall)
         record = self._arbiter.tick(now, wall)
         self.records.append(record)
@@ -159,6 +159,8 @@ class Cell(GraphNode):
 
     def let_go(self) -> None:
         """The tick after the arbiter has let go, as it does at the end."""
+        if self.drives is ControlSource.HUMAN:
+            self._arbiter.human(False, (0, 0, 0), (0, 0, 0), None, self.stamp, self.wall_ns())
         if self._arbiter.engaged is not None:
             self._arbiter.disengage()
         record = self._arbiter.tick(self.stamp, self.wall_ns())

@@ -14,13 +14,13 @@ from irevla_ros.ros import ExternalShutdownException, Node, init, ok, spin, try_
 from irevla_ros.ros.messages import Image, Int64, String, Trigger, TwistStamped, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED, SENSOR
 from irevla_ros.ros.run import run_node
-from ros_toys import opened, say
+from ros_toys import opened, say, spin_until, wait_until
 
 
 def main(role: str, arguments: list[str]) -> int:
     roles: dict[str, Callable[..., int]] = {
         "arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo, "forget": forget,
-        "talker": talker,
+        "talker": talker, "reopen": reopen,
         "robot": robot, "learner": learner, "plain": plain,
     }  # fmt: skip
     return roles[role](*arguments)
@@ -127,6 +127,19 @@ def flood(topic: str) -> int:
             publisher.publish(message)
 
 
+def reopen(topic: str, times: str) -> int:
+    """Opens and closes contexts while messages arrive."""
+    for number in range(int(times)):
+        with opened():
+            node = Node("reopen")
+            got = [0]
+            node.create_subscription(String, topic, lambda _: got.__setitem__(0, got[0] + 1), SENSOR)  # noqa: B023
+            node.create_publisher(String, "latched", LATCHED).publish(String(data="x"))
+            spin_until(lambda: got[0] > 20, node)  # noqa: B023
+        say("closed", number)
+    return 0
+
+
 def latch(name: str, text: str) -> int:
     """Publishes one latched message and stays; says whom it sees."""
     with opened():
@@ -231,6 +244,7 @@ def plain() -> int:
         say("end returned")
     except (KeyboardInterrupt, ExternalShutdownException) as error:
         say("end", type(error).__name__)
-    say("ok", ok())
+    wait_until(lambda: not ok())  # rclpy closes the context in a thread of its own
+    say("closed")
     try_shutdown()
     return 0

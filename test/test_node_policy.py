@@ -30,7 +30,7 @@ from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.nodes.policy import PolicyNode
 from irevla_ros.policy.acting import Acting, act, load_acting
 from irevla_ros.policy.backbone import build_backbone
-from irevla_ros.policy.checkpoint import config_sha256, save_head, save_vla
+from irevla_ros.policy.checkpoint import checkpoint_digest, save_head, save_vla
 from irevla_ros.policy.gaussian import GaussianActor
 from irevla_ros.policy.vla import VLA, build_vla
 from ros_toys import opened, spin_for, spin_until
@@ -60,7 +60,7 @@ def announced(run: Path, version: int, seed: int = 0, **changes: object) -> Anno
     actor = GaussianActor(new_vla(seed).head, STD)
     path = f"heads/{version:06d}.safetensors"
     digest = save_head(run / path, actor, fingerprint=acting.fingerprint, metadata={})
-    message = Announcement("run1", version, FIRST, config_sha256(run / FIRST), path, digest)
+    message = Announcement("run1", version, FIRST, checkpoint_digest(run / FIRST), path, digest)
     return replace(message, **changes)
 
 
@@ -210,7 +210,7 @@ def test_a_new_checkpoint_replaces_the_whole_policy(run):
         assert cell.reset_done[0].failure == "no policy is loaded: none was announced" and cell.phase is Phase.END
         assert check(policy, "policy") == "WARN: nothing is loaded"
         close(cell)
-        digest = config_sha256(run / "checkpoints/second")
+        digest = checkpoint_digest(run / "checkpoints/second")
         cell.announce(Announcement("run1", 3, "checkpoints/second", digest))
         cell.start()  # the reset waits until it is loaded
         spin_until(lambda: cell.phase is Phase.RUN or (len(cell.reset_done) > 1 and cell.reset_done[1].failure), policy, cell)
@@ -343,14 +343,19 @@ def test_observations_before_the_run_wait_for_it_and_the_last_one_is_encoded_aft
         spin_until(lambda: cell.chunks, policy, cell)
         assert cell.chunks[0].stamp_ns == 10 * PERIOD
         cell.stamp = 11 * PERIOD
+        cell.seen(cell.stamp)
         cell.handle(Request(Verb.STOP))
-        ended = cell.state.ended_ns
-        assert cell.state.termination_reason is TerminationReason.STOPPED and ended == 10 * PERIOD
+        assert cell.state.termination_reason is TerminationReason.STOPPED and cell.state.ended_ns == 11 * PERIOD
         episode_id = cell.state.episode_id
-        cell.observe()
+        spin_for(0.3, policy, cell)  # the end is heard
+        for number in (11, 12):
+            cell.stamp = number * PERIOD
+            cell.observe()
+            spin_until(lambda: 11 * PERIOD in sides(run, episode_id), policy, cell)
         spin_for(0.3, policy, cell)
-        # The run ended at 10 periods, and that observation has been encoded: nothing more is wanted.
-        assert set(sides(run, episode_id)) == {10 * PERIOD} and len(cell.chunks) == 1
+        records = sides(run, episode_id)
+        assert set(records) == {10 * PERIOD, 11 * PERIOD} and len(cell.chunks) == 1  # nothing is recorded after the last one
+        assert [records[k * PERIOD].head_version for k in (10, 11)] == [0, -1]
 
 
 def test_the_same_observation_again_is_answered_by_the_same_chunk(run):

@@ -12,7 +12,7 @@ from irevla_ros.core.rows import Append, Assembled
 from irevla_ros.core.types import EpisodeMeta, Outcome, TerminationReason
 from irevla_ros.data.container import Container
 from irevla_ros.data.files import disk_errors
-from irevla_ros.data.paths import log_path, sealed_path
+from irevla_ros.data.paths import log_path, sealed_path, side_path
 from irevla_ros.data.schema import meta_from_json
 from irevla_ros.data.side import remove_leftovers
 from irevla_ros.data.spool import Spool
@@ -82,7 +82,7 @@ class Archive:
         """
         writer, self._writer = self._writer, None
         if writer is None:
-            return self.lost(episode_id, broken)
+            return self._found(episode_id, broken)
         if result.discarded or not (result.steps if not broken else writer.steps):
             writer.abort()
             return Closed(episode_id, 0, refusal=broken or result.refusal)
@@ -96,15 +96,20 @@ class Archive:
             return self._recovered(episode_id, broken or str(error))
         return Closed(episode_id, sealed.steps, result.outcome, result.reason, result.refusal, result.latents is not None)
 
+    def disown(self, episode_id: str, why: str) -> Closed:
+        """What there is of an episode that this process did not record; ``why`` it did not. Its side segment goes."""
+        with disk_errors(self.root):
+            side_path(self.root, episode_id).unlink(missing_ok=True)
+        return self._found(episode_id, why)
+
     def _recovered(self, episode_id: str, why: str) -> Closed:
         try:
             self.spool.recover()
         except DataError:
             return Closed(episode_id, 0, refusal=why)
-        return self.lost(episode_id, why)
+        return self._found(episode_id, why)
 
-    def lost(self, episode_id: str, why: str) -> Closed:
-        """What there is of an episode that this process did not seal itself; ``why`` it did not."""
+    def _found(self, episode_id: str, why: str) -> Closed:
         path = sealed_path(self.root, episode_id)
         if not path.exists():
             return Closed(episode_id, 0, refusal=why)

@@ -123,7 +123,7 @@ class RecorderNode(GraphNode):
         elif state.phase is Phase.END:
             self._told = Told(state.episode_id, state.outcome, state.discarded, False)
             why = self._refusal or "the recorder was restarted in the middle"
-            self._disk.do(partial(self._archive.lost, state.episode_id, why), partial(self._say_closed, state),
+            self._disk.do(partial(self._archive.disown, state.episode_id, why), partial(self._say_closed, state),
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
 
     def _open(self, state: EpisodeState) -> None:

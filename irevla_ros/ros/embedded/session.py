@@ -25,9 +25,10 @@ from irevla_ros.ros.errors import MiddlewareError
 ROUTER = f"tcp/127.0.0.1:{ROUTER_PORT}"
 _OWN = "tcp/127.0.0.1:0"
 _ATTEMPTS = 5
-# One thread waits on all sockets and reads them itself. By default a message crosses three threads of Zenoh's on its way in,
-# which costs twice as much. Sending stays apart: a reading thread may have to wait for the interpreter.
-_RUNTIME = ("ZENOH_RUNTIME", "(rx: (handover: app), net: (handover: app), acc: (handover: app), app: (worker_threads: 1))")
+# One thread reads the sockets of all who connected, and hears of their data itself; by default three threads hand it on, at
+# twice the cost. It may have to wait for the interpreter. So it runs nothing that Zenoh waits for while holding that, as
+# undeclaring an advanced publisher waits for a task of the runtime `net`.
+_RUNTIME = ("ZENOH_RUNTIME", "(rx: (worker_threads: 1), acc: (handover: rx))")
 _PATIENCE_MS = 100
 _MOST_BATCHES = 16  # of 64 kB, allocated as needed
 
