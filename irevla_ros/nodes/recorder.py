@@ -10,7 +10,7 @@ from functools import partial
 from irevla_ros import __version__
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.assembly import AssemblyConfig
-from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDone, Verb
+from irevla_ros.core.episode_state import EpisodeState, Judge, Phase, Request, ResetDone, Verb, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, Sealed
 from irevla_ros.core.health import Level
@@ -86,6 +86,7 @@ class RecorderNode(GraphNode):
         self._disk = Disk(self)
         self._recording: Recording | None = None
         self._told: Told | None = None
+        self._earlier: Told | None = None  # of the episode before the present one
         self._refusal = ""  # why the newest episode is not whole
         self._held_ns: int | None = None  # the answer that waits for the disk
         self._recorded = self.create_publisher(Int64, topics.RECORDED, EVENT)
@@ -95,6 +96,7 @@ class RecorderNode(GraphNode):
         self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._answer)
         self.listen(ArbiterStep, topics.STEP, self._on_step)
         self.listen(RewardValue, topics.REWARD, self._on_reward)
+        self.listen(Verdict, topics.VERDICT, self._on_verdict)
         self.every(POLL_S, self._poll)
         self._ending = self.every(ENDING_S, self._poll)
         self._ending.cancel()
@@ -127,7 +129,7 @@ class RecorderNode(GraphNode):
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
 
     def _open(self, state: EpisodeState) -> None:
-        self._told, self._refusal = None, ""
+        self._earlier, self._told, self._refusal = self._told, None, ""
         self._streams.forget()
         self._streams.instruction = state.instruction
         recording = Recording(state, self._assembly, self._archive, self._disk, self._config.backlog,
@@ -170,13 +172,26 @@ class RecorderNode(GraphNode):
     def _revise(self, told: Told, state: EpisodeState) -> None:
         """A verdict or a discard that came when the episode was sealed already."""
         who = state.operator or (state.judge.value if state.judge is not None else "operator")
-        outcome = state.outcome if told.sound and state.outcome is not told.outcome else None
-        discard = state.discarded and not told.discarded
-        if outcome is None and not discard:
+        self._told = self._label(told, state.outcome, told.discarded or state.discarded, who)
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        """The operator's on a sealed episode, when the episode node has gone on: no state tells of it any more."""
+        if verdict.judge is not Judge.OPERATOR or verdict.episode_id == "":
             return
-        self._told = replace(told, outcome=state.outcome, discarded=state.discarded)
-        label = partial(self._archive.spool.label, told.episode_id, outcome, who, discard=state.discarded)
+        outcome = Outcome.SUCCESS if verdict.success else Outcome.FAILURE
+        if self._told is not None and self._told.episode_id == verdict.episode_id:
+            self._told = self._label(self._told, outcome, self._told.discarded, verdict.judge.value)
+        elif self._earlier is not None and self._earlier.episode_id == verdict.episode_id:
+            self._earlier = self._label(self._earlier, outcome, self._earlier.discarded, verdict.judge.value)
+
+    def _label(self, told: Told, outcome: Outcome, discarded: bool, who: str) -> Told:
+        """Append what is new; the episode as it is known now."""
+        new = outcome if told.sound and outcome is not told.outcome else None
+        if new is None and discarded == told.discarded:
+            return told
+        label = partial(self._archive.spool.label, told.episode_id, new, who, discard=discarded)
         self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+        return replace(told, outcome=outcome, discarded=discarded)
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 
