@@ -30,7 +30,7 @@ from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.nodes.policy import PolicyNode
 from irevla_ros.policy.acting import Acting, act, load_acting
 from irevla_ros.policy.backbone import build_backbone
-from irevla_ros.policy.checkpoint import config_sha256, save_head, save_vla
+from irevla_ros.policy.checkpoint import checkpoint_digest, save_head, save_vla
 from irevla_ros.policy.gaussian import GaussianActor
 from irevla_ros.policy.vla import VLA, build_vla
 from ros_toys import opened, spin_for, spin_until
@@ -60,7 +60,7 @@ def announced(run: Path, version: int, seed: int = 0, **changes: object) -> Anno
     actor = GaussianActor(new_vla(seed).head, STD)
     path = f"heads/{version:06d}.safetensors"
     digest = save_head(run / path, actor, fingerprint=acting.fingerprint, metadata={})
-    message = Announcement("run1", version, FIRST, config_sha256(run / FIRST), path, digest)
+    message = Announcement("run1", version, FIRST, checkpoint_digest(run / FIRST), path, digest)
     return replace(message, **changes)
 
 
@@ -210,7 +210,7 @@ def test_a_new_checkpoint_replaces_the_whole_policy(run):
         assert cell.reset_done[0].failure == "no policy is loaded: none was announced" and cell.phase is Phase.END
         assert check(policy, "policy") == "WARN: nothing is loaded"
         close(cell)
-        digest = config_sha256(run / "checkpoints/second")
+        digest = checkpoint_digest(run / "checkpoints/second")
         cell.announce(Announcement("run1", 3, "checkpoints/second", digest))
         cell.start()  # the reset waits until it is loaded
         spin_until(lambda: cell.phase is Phase.RUN or (len(cell.reset_done) > 1 and cell.reset_done[1].failure), policy, cell)
