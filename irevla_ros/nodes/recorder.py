@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -87,6 +88,8 @@ class RecorderNode(GraphNode):
         self._recording: Recording | None = None
         self._told: Told | None = None
         self._earlier: Told | None = None  # of the episode before the present one
+        self._state: EpisodeState | None = None
+        self._answer_due: Callable[[], object] = _nothing  # what the episode node has not acted on yet
         self._refusal = ""  # why the newest episode is not whole
         self._held_ns: int | None = None  # the answer that waits for the disk
         self._recorded = self.create_publisher(Int64, topics.RECORDED, EVENT)
@@ -106,6 +109,9 @@ class RecorderNode(GraphNode):
 
     def _on_state(self, state: EpisodeState) -> None:
         recording = self._recording
+        if self._state is None or (state.episode_id, state.phase) != (self._state.episode_id, self._state.phase):
+            self._answer_due = _nothing
+        self._state = state
         left = state.phase in (Phase.RESET, Phase.IDLE)
         if recording is not None and (left or state.episode_id != recording.state.episode_id):
             recording.abandon(self.now_ns(), self.wall_ns())
@@ -142,7 +148,7 @@ class RecorderNode(GraphNode):
                 self._refused(why)
                 if self._recording is recording:
                     self._recording = None
-            self._reset_done(ResetDone(WHO, why, state.episode_id, state.sequence))
+            self._say(state, partial(self._reset_done, ResetDone(WHO, why, state.episode_id, state.sequence)))
 
         meta = state.meta(ActionSpec(), self._config.rate_hz, {"irevla_ros": __version__})
         self._disk.do(partial(self._archive.open, meta), lambda _: answer(""), lambda error: answer(str(error)))
@@ -155,14 +161,21 @@ class RecorderNode(GraphNode):
 
     def _say_closed(self, state: EpisodeState, closed: Closed) -> None:
         self._sealed(Sealed(**vars(closed)))
-        self._request(Request(Verb.SEALED, "", state.episode_id))
+        self._say(state, partial(self._request, Request(Verb.SEALED, "", state.episode_id)))
 
     def _break_off(self, recording: Recording, why: str) -> None:
         self._refused(f"{recording.state.episode_id}: {why}")
         self._stop(recording.state, f"recording broke off: {why}")
 
     def _stop(self, state: EpisodeState, why: str) -> None:
-        self._request(Request(Verb.STOP, why, state.episode_id))
+        self._say(state, partial(self._request, Request(Verb.STOP, why, state.episode_id)))
+
+    def _say(self, state: EpisodeState, saying: Callable[[], object]) -> None:
+        """Say it, and once a second again until the episode node has moved on: at start it may not have heard it."""
+        saying()
+        now = self._state
+        if now is not None and (now.episode_id, now.phase) == (state.episode_id, state.phase):
+            self._answer_due = saying
 
     def _refused(self, why: str) -> None:
         self._refusal = why
@@ -242,6 +255,7 @@ class RecorderNode(GraphNode):
     # ---- health --------------------------------------------------------------------------------------------------
 
     def update_health(self) -> None:
+        self._answer_due()
         recording = self._recording
         self.health.check("recording", Level.ERROR if self._refusal else Level.OK, self._refusal)
         queued = recording.queued if recording is not None else 0
@@ -251,6 +265,10 @@ class RecorderNode(GraphNode):
         if self._recording is not None:
             self._recording.abandon(self.now_ns(), self.wall_ns())
         self._disk.close(CLOSE_S)
+
+
+def _nothing() -> None:
+    """No answer is due."""
 
 
 def main() -> int:
