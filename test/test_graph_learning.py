@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,13 +26,16 @@ from irevla_ros.jobs.graph_learning import GraphLearner, Order, Request
 from irevla_ros.jobs.graph_setup import open_learner, shipped_policy
 from irevla_ros.jobs.practice import Practice, as_labelled, encode
 from irevla_ros.jobs.summary import EvaluatedEpisode
-from irevla_ros.learn.irevla import Finish
+from irevla_ros.jobs.train import Trainer
+from irevla_ros.learn.irevla import Finish, UpdateHead
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.sim.env import PandaEnv
 from learner_toys import STEPS, TASK, ToyArm, demonstrations, drive, even, fresh_policy, settings
 from spool_toys import toy_episode
 
 HERE = Path(__file__).resolve().parent
+
+pytestmark = pytest.mark.timeout(1200)  # whole runs; minutes on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +185,7 @@ def test_a_person_in_an_evaluation_spoils_it_and_in_practice_does_not(tmp_path: 
     practice = Practice(learner.record.practice)
     assert announced is not None
     for mode, verdict in ((Mode.EVAL, "3 of 3 steps are not the policy's"), (Mode.TRAIN, "")):
-        wanted = learner._wanted(TASK, 7, mode, False, frozenset({announced.version}) if mode is Mode.EVAL else None)
+        wanted = learner._episodes.episode(TASK, 7, mode, False, frozenset({announced.version}) if mode is Mode.EVAL else None)
         toy.begin(wanted.start())
         toy.end(Outcome.SUCCESS, source=ControlSource.HUMAN)
         assert practice.examine(toy.state.episode_id, wanted) == verdict
@@ -244,6 +248,26 @@ def test_a_verdict_given_later_changes_the_reward_and_discarding_asks_again(tmp_
     assert sorted(record.discarded for record in first) == [False, True]
 
 
+def test_an_update_that_is_stopped_leaves_no_trace(tmp_path: Path, sft: Path) -> None:
+    learner, toys = opened(tmp_path / "run", sft)
+    drive(learner, toys, until=lambda: isinstance(learner.machine.next(), UpdateHead))
+    command, stop = learner.machine.next(), threading.Event()
+    assert isinstance(command, UpdateHead)
+    stop.set()
+    saved = (tmp_path / "run" / "stage1.safetensors").read_bytes()
+    assert learner._training.update(command, stop) is False
+    assert (tmp_path / "run" / "stage1.safetensors").read_bytes() == saved
+    assert learner._training.stage1.head_version == command.head_version - 1
+    closed(learner)
+
+
+def test_irevla_train_does_not_go_on_with_a_run_of_the_graph(tmp_path: Path, sft: Path) -> None:
+    learner, _ = opened(tmp_path / "run", sft)
+    closed(learner)
+    with pytest.raises(ConfigError, match="it was begun by the learner of the graph; irevla up"):
+        Trainer(tmp_path / "run", learner.record.config, None)  # type: ignore[arg-type]
+
+
 def test_wrong_settings_are_refused(tmp_path: Path, sft: Path) -> None:
     with pytest.raises(ConfigError, match="run = 'here': the absolute path"):
         open_learner(settings(Path("here"), sft))
@@ -300,7 +324,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
     for wanted in ("practice/toy-?-000001.*", 4, "practice/toy-?-000006.*", "supervised/*/progress.json", "evaluations/*gate*"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
                                    start_new_session=True)  # fmt: skip
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
             if reached(wanted):
                 os.kill(process.pid, signal.SIGKILL)  # alone: its children must end by themselves
@@ -310,6 +334,6 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
                 process.wait(timeout=0.005)
         process.wait(timeout=60)
     assert kills == 5
-    subprocess.run(command, check=True, timeout=200, capture_output=True, env=environment)
+    subprocess.run(command, check=True, timeout=600, capture_output=True, env=environment)
     assert results(run) == results(whole[0])
     assert json.loads((run / "summary.json").read_text())["complete"] is True
