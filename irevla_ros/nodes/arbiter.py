@@ -115,6 +115,9 @@ class ArbiterNode(GraphNode):
 
     def _engage(self, state: EpisodeState) -> None:
         try:
+            if not self._config.engage_allowed:
+                raise Refused("engage_allowed is false", "this arm is not to be moved",
+                              "set it to true where its limits and stops have been tried")  # fmt: skip
             self._core.engage(self._source(state), self.now_ns(), self.wall_ns(), state.episode_id)
         except Refused as error:
             self.health.check("engage", Level.ERROR, str(error))

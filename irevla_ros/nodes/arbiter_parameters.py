@@ -14,13 +14,15 @@ SECOND = 1_000_000_000
 
 @dataclass(frozen=True)
 class ArbiterNodeConfig:
-    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists."""
+    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists;
+    engage_allowed: false where nobody may move the arm, neither policy nor script nor human."""
 
     lock_step: bool = False
     rate_hz: float = 10.0
     cameras: tuple[str, ...] = ("front",)
     script: bool = False
     frame: str = "base"
+    engage_allowed: bool = True
 
     def __post_init__(self) -> None:
         if self.rate_hz <= 0 or not self.cameras:
