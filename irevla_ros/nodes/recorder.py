@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from irevla_ros import __version__
@@ -15,9 +15,10 @@ from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDon
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, Sealed
 from irevla_ros.core.health import Level
+from irevla_ros.core.late import Told
 from irevla_ros.core.rows import Assembled
 from irevla_ros.core.spec import ActionSpec
-from irevla_ros.core.types import Observation, Outcome
+from irevla_ros.core.types import Observation
 from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.disk import Disk
@@ -55,19 +56,6 @@ class RecorderConfig(StreamsConfig):
         if self.rate_hz <= 0 or self.backlog < 2 or self.min_free_bytes < 0:
             raise ConfigError(f"rate_hz {self.rate_hz}, backlog {self.backlog}, min_free_bytes {self.min_free_bytes}",
                               "positive, at least 2, not negative", "correct the parameters")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Told:
-    """What was known of an episode when it was closed: a later state that says otherwise becomes a label.
-
-    sound: whether it was sealed to its end, so that a verdict says something about it.
-    """
-
-    episode_id: str
-    outcome: Outcome
-    discarded: bool
-    sound: bool
 
 
 class RecorderNode(GraphNode):
@@ -127,7 +115,7 @@ class RecorderNode(GraphNode):
             self.health.counts["runs_not_reset"] += 1
             self._stop(state, "the recorder was restarted in the middle")
         elif state.phase is Phase.END:
-            self._told = Told(state.episode_id, state.outcome, state.discarded, False)
+            self._told = Told.of(state)
             why = self._refusal or "the recorder was restarted in the middle"
             self._disk.do(partial(self._archive.disown, state.episode_id, why), partial(self._say_closed, state),
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
@@ -182,14 +170,10 @@ class RecorderNode(GraphNode):
 
     def _revise(self, told: Told, state: EpisodeState) -> None:
         """A verdict or a discard that came when the episode was sealed already."""
-        who = state.operator or (state.judge.value if state.judge is not None else "operator")
-        outcome = state.outcome if told.sound and state.outcome is not told.outcome else None
-        discard = state.discarded and not told.discarded
-        if outcome is None and not discard:
-            return
-        self._told = replace(told, outcome=state.outcome, discarded=state.discarded)
-        label = partial(self._archive.spool.label, told.episode_id, outcome, who, discard=state.discarded)
-        self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+        self._told, late = told.revised(state)
+        if late is not None:
+            label = partial(self._archive.spool.label, told.episode_id, late.outcome, late.who, discard=late.discard)
+            self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 
@@ -229,8 +213,7 @@ class RecorderNode(GraphNode):
             recording.poll(self.wall_ns())
             state, result = recording.state, recording.result
             if recording.over and result is not None:
-                sound = bool(result.steps) and not (result.refusal or result.discarded or recording.broken)
-                self._told = Told(state.episode_id, state.outcome, state.discarded, sound)
+                self._told = Told.of(state, result, recording.broken)
                 self._recording = None
         if self._recording is None:
             self._ending.cancel()
