@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from irevla_ros import __version__
@@ -15,9 +15,10 @@ from irevla_ros.core.episode_state import EpisodeState, Judge, Phase, Request, R
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, Sealed
 from irevla_ros.core.health import Level
+from irevla_ros.core.late import LateLabel, Told
 from irevla_ros.core.rows import Assembled
 from irevla_ros.core.spec import ActionSpec
-from irevla_ros.core.types import Observation, Outcome
+from irevla_ros.core.types import Observation
 from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.disk import Disk
@@ -55,19 +56,6 @@ class RecorderConfig(StreamsConfig):
         if self.rate_hz <= 0 or self.backlog < 2 or self.min_free_bytes < 0:
             raise ConfigError(f"rate_hz {self.rate_hz}, backlog {self.backlog}, min_free_bytes {self.min_free_bytes}",
                               "positive, at least 2, not negative", "correct the parameters")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Told:
-    """What was known of an episode when it was closed: a later state that says otherwise becomes a label.
-
-    sound: whether it was sealed to its end, so that a verdict says something about it.
-    """
-
-    episode_id: str
-    outcome: Outcome
-    discarded: bool
-    sound: bool
 
 
 class RecorderNode(GraphNode):
@@ -129,7 +117,7 @@ class RecorderNode(GraphNode):
             self.health.counts["runs_not_reset"] += 1
             self._stop(state, "the recorder was restarted in the middle")
         elif state.phase is Phase.END:
-            self._told = Told(state.episode_id, state.outcome, state.discarded, False)
+            self._told = Told.of(state)
             why = self._refusal or "the recorder was restarted in the middle"
             self._disk.do(partial(self._archive.disown, state.episode_id, why), partial(self._say_closed, state),
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
@@ -184,8 +172,7 @@ class RecorderNode(GraphNode):
 
     def _revise(self, told: Told, state: EpisodeState) -> None:
         """A verdict or a discard that came when the episode was sealed already."""
-        who = state.operator or (state.judge.value if state.judge is not None else "operator")
-        self._told = self._label(told, state.outcome, told.discarded or state.discarded, who)
+        self._told = self._revised(*told.revised(state))
 
     def _on_verdict(self, verdict: Verdict) -> None:
         """The operator's on a sealed episode, when the episode node has gone on: no state tells of it any more."""
@@ -193,18 +180,16 @@ class RecorderNode(GraphNode):
             return
         outcome = Outcome.SUCCESS if verdict.success else Outcome.FAILURE
         if self._told is not None and self._told.episode_id == verdict.episode_id:
-            self._told = self._label(self._told, outcome, self._told.discarded, verdict.judge.value)
+            self._told = self._revised(*self._told.judged(outcome, verdict.judge.value))
         elif self._earlier is not None and self._earlier.episode_id == verdict.episode_id:
-            self._earlier = self._label(self._earlier, outcome, self._earlier.discarded, verdict.judge.value)
+            self._earlier = self._revised(*self._earlier.judged(outcome, verdict.judge.value))
 
-    def _label(self, told: Told, outcome: Outcome, discarded: bool, who: str) -> Told:
+    def _revised(self, told: Told, late: LateLabel | None) -> Told:
         """Append what is new; the episode as it is known now."""
-        new = outcome if told.sound and outcome is not told.outcome else None
-        if new is None and discarded == told.discarded:
-            return told
-        label = partial(self._archive.spool.label, told.episode_id, new, who, discard=discarded)
-        self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
-        return replace(told, outcome=outcome, discarded=discarded)
+        if late is not None:
+            label = partial(self._archive.spool.label, told.episode_id, late.outcome, late.who, discard=late.discard)
+            self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+        return told
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 
@@ -244,8 +229,7 @@ class RecorderNode(GraphNode):
             recording.poll(self.wall_ns())
             state, result = recording.state, recording.result
             if recording.over and result is not None:
-                sound = bool(result.steps) and not (result.refusal or result.discarded or recording.broken)
-                self._told = Told(state.episode_id, state.outcome, state.discarded, sound)
+                self._told = Told.of(state, result, recording.broken)
                 self._recording = None
         if self._recording is None:
             self._ending.cancel()
