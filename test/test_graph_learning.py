@@ -58,8 +58,12 @@ def closed(learner: GraphLearner) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory, sft: Path) -> tuple[Path, list[Request]]:
     run, said = tmp_path_factory.mktemp("runs") / "whole", list[Request]()
     learner, toys = opened(run, sft, overrides=("videos=1",))
-    # Between two messages about the status pass 0.2 s; here, with everything in one thread, much happens in that time.
-    drive(learner, toys, seen=lambda request: said.extend((request, learner.status())))
+
+    def seen(request: Request) -> None:
+        # Between two messages about the status pass 0.2 s; here, with everything in one thread, much happens in that time.
+        said.extend([learner.status()] if isinstance(request, LearnerStatus) else [request, learner.status()])
+
+    drive(learner, toys, seen=seen)
     closed(learner)
     return run, [*said, learner.status()]
 
