@@ -57,9 +57,13 @@ def closed(learner: GraphLearner) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, sft: Path) -> tuple[Path, list[Request]]:
     run, said = tmp_path_factory.mktemp("runs") / "whole", list[Request]()
-    learner, toys = opened(run, sft)
-    # Between two messages about the status pass 0.2 s; here, with everything in one thread, much happens in that time.
-    drive(learner, toys, seen=lambda request: said.extend((request, learner.status())))
+    learner, toys = opened(run, sft, overrides=("videos=1",))
+
+    def seen(request: Request) -> None:
+        # Between two messages about the status pass 0.2 s; here, with everything in one thread, much happens in that time.
+        said.extend([learner.status()] if isinstance(request, LearnerStatus) else [request, learner.status()])
+
+    drive(learner, toys, seen=seen)
     closed(learner)
     return run, [*said, learner.status()]
 
@@ -75,6 +79,8 @@ def test_a_run_in_the_graph_leaves_what_one_of_irevla_train_does(whole: tuple[Pa
     assert [one["mean"] for one in summary["paired"]] == [0.0]
     for name in ("config.yaml", "metrics.csv", "log.txt", "report.html", "d_rl.json", "tensorboard", "timeline.json"):
         assert (run / name).exists(), name
+    # Before and after, of the one task that was practised; taken from the episodes of the evaluations.
+    assert {path.name for path in (run / "videos").iterdir()} == {f"{TASK}-1000000.{end}" for end in ("webp", "json")}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"sft", f"1-{TASK}-stage1", f"1-{TASK}-stage2"}
 
 

@@ -24,6 +24,7 @@ from irevla_ros.jobs.episode_plan import EpisodePlan, Starts
 from irevla_ros.jobs.evaluate import EVALUATION_SEED
 from irevla_ros.jobs.gate import GATE_SEED, decide, keep_decision, read_decisions
 from irevla_ros.jobs.graph_config import LearnerConfig
+from irevla_ros.jobs.graph_videos import write_videos
 from irevla_ros.jobs.head_training import HeadTraining
 from irevla_ros.jobs.orders import OrderBook, Wanted
 from irevla_ros.jobs.practice import Practice
@@ -173,6 +174,8 @@ class GraphLearner:
             self.record.done(event, started)
         self._announce(command.checkpoint)
         self._now("finishing", "", "writing the report")
+        yield Work(lambda: write_videos(self.record, self._training.practice, self._episodes, self.announcements,
+                                        command.checkpoint))  # fmt: skip
         yield Work(lambda: self._report(complete=True))
         self.finished = True
         self._now("finished", "", f"report: {self.record.folder / 'report.html'}")
