@@ -356,6 +356,19 @@ def test_engaging_waits_for_an_arm_that_stands_where_it_may() -> None:
         bench.spin(lambda: arbiter._engaged)
 
 
+def test_where_nobody_may_engage_nothing_moves_the_arm() -> None:
+    with real_time(engage_allowed=False) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(lambda: arbiter._run is not None)
+        for _ in range(5):
+            rest.send(rest.now_ns(), RIGHT)
+            bench.twist(y=0.5)
+            spin_for(0.1, arbiter, rest)
+        assert not arbiter._engaged and rest.targets == [] and bench.acted == []
+        assert "engage_allowed is false: this arm is not to be moved" in arbiter.health.report(arbiter.wall_ns()).message
+
+
 def test_the_last_words_are_the_measured_pose() -> None:
     with graph(lambda: Rest(lock_step=False)) as (rest,):
         poses = rest.create_publisher(PoseStamped, topics.POSE, SENSOR)
