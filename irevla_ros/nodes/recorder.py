@@ -18,7 +18,7 @@ from irevla_ros.core.health import Level
 from irevla_ros.core.late import LateLabel, Told
 from irevla_ros.core.rows import Assembled
 from irevla_ros.core.spec import ActionSpec
-from irevla_ros.core.types import Observation
+from irevla_ros.core.types import Observation, Outcome
 from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.disk import Disk
