@@ -369,6 +369,22 @@ def test_where_nobody_may_engage_nothing_moves_the_arm() -> None:
         assert "engage_allowed is false: this arm is not to be moved" in arbiter.health.report(arbiter.wall_ns()).message
 
 
+def test_in_a_dry_run_commands_are_shown_but_not_sent() -> None:
+    with real_time(dry_run=True) as (arbiter, rest):
+        bench, shown = Bench(arbiter, rest), list[PoseStamped]()
+        rest.create_subscription(PoseStamped, "dry_run/target_pose", shown.append, COMMAND)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(lambda: arbiter._engaged)
+
+        def showing() -> bool:
+            rest.send(rest.now_ns(), RIGHT)
+            spin_for(0.1, arbiter, rest)
+            return len(shown) >= 3
+
+        bench.spin(showing)
+        assert bench.acted and rest.targets == [] and rest.count_publishers("target_pose") == 0
+
+
 def test_the_last_words_are_the_measured_pose() -> None:
     with graph(lambda: Rest(lock_step=False)) as (rest,):
         poses = rest.create_publisher(PoseStamped, topics.POSE, SENSOR)

@@ -62,8 +62,9 @@ class ArbiterNode(GraphNode):
         self._grip: float | None = None  # the human's
         self._released_ns = -1
 
-        self._target = self.create_publisher(PoseStamped, topics.TARGET, COMMAND)
-        self._gripper = self.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
+        to = topics.DRY_RUN if self._config.dry_run else ""
+        self._target = self.create_publisher(PoseStamped, topics.of(to, topics.TARGET), COMMAND)
+        self._gripper = self.create_publisher(JointState, topics.of(to, topics.GRIPPER_COMMAND), COMMAND)
         self._record = self.speak(ArbiterStep, topics.STEP)
         self._request = self.speak(Request, topics.REQUEST)
         qos = topics.observation_qos(config.lock_step)

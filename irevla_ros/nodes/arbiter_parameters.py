@@ -15,7 +15,8 @@ SECOND = 1_000_000_000
 @dataclass(frozen=True)
 class ArbiterNodeConfig:
     """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists;
-    engage_allowed: false where nobody may move the arm, neither policy nor script nor human."""
+    engage_allowed: false where nobody may move the arm, neither policy nor script nor human; dry_run: commands go to
+    ``dry_run/target_pose`` and ``dry_run/gripper/command``, to be looked at, and none to the robot."""
 
     lock_step: bool = False
     rate_hz: float = 10.0
@@ -23,6 +24,7 @@ class ArbiterNodeConfig:
     script: bool = False
     frame: str = "base"
     engage_allowed: bool = True
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.rate_hz <= 0 or not self.cameras:

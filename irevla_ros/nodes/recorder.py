@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from irevla_ros import __version__
@@ -18,7 +18,7 @@ from irevla_ros.core.health import Level
 from irevla_ros.core.late import LateLabel, Told
 from irevla_ros.core.rows import Assembled
 from irevla_ros.core.spec import ActionSpec
-from irevla_ros.core.types import Observation
+from irevla_ros.core.types import Observation, Outcome
 from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.disk import Disk
@@ -39,7 +39,7 @@ CLOSE_S = 10.0
 class RecorderConfig(StreamsConfig):
     """run: absolute path of the run's folder, whose ``practice`` is the spool; latents: whether the policy's are waited
     for, at most ``wait_ns``; backlog: rows that may wait for the disk (in lock step half of them, then the simulator
-    waits); min_free_bytes: below that no episode is opened."""
+    waits); min_free_bytes: below that no episode is opened; dry_run: commands reach no robot, so nothing is kept."""
 
     run: str = ""
     run_id: str = ""
@@ -50,6 +50,7 @@ class RecorderConfig(StreamsConfig):
     longest_gap_ns: int = 10_000_000_000
     backlog: int = 256
     min_free_bytes: int = 200_000_000
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +97,7 @@ class RecorderNode(GraphNode):
     # ---- the episode ---------------------------------------------------------------------------------------------
 
     def _on_state(self, state: EpisodeState) -> None:
+        state = replace(state, discarded=state.discarded or self._config.dry_run)
         recording = self._recording
         if self._state is None or (state.episode_id, state.phase) != (self._state.episode_id, self._state.phase):
             self._answer_due = _nothing
