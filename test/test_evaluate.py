@@ -68,7 +68,7 @@ def test_every_task_of_a_category_has_the_same_share_and_the_same_seeds(per_cate
 def test_practice_never_meets_a_start_state_of_evaluation(seed: int, suite: str, tmp_path: Path) -> None:
     config = RunConfig(seed=seed, scene=SceneConfig(suite))
     with WorkerPool(0) as pool, closing(Trainer(tmp_path / "run", config, pool, quiet=True)) as trainer:
-        practised = {trainer._practice_seed(number) for number in range(20_000)}
+        practised = {trainer.record.practice_seed(number) for number in range(20_000)}
     assert len(practised) == 20_000
     assert practised.isdisjoint(r.seed for r in evaluation_requests(suite, 20_000))
 
