@@ -187,8 +187,8 @@ def markdown(results: dict[str, Any]) -> str:
     text = f"# Middleware: two processes\n\nWritten by `{m['command']}`\n\n{m['cpu']}, {m['cores']} cores, load "
     text += f"{m['load_1min']} at the start and {m['load_end']} at the end, Python {m['python']}, "
     text += f"irevla_ros {m['irevla_ros']}, {', '.join(results['backends'].values())}, {m['date']}\n\n"
-    text += f"Median of {results['rounds']} rounds of {results['seconds']:g} s (smallest to largest); "
-    text += "the backends take turns. CPU is of one core.\n"
+    text += f"Median of {results['rounds']} rounds of {results['seconds']:g} s (smallest to largest); the backends take turns. "
+    text += "CPU is of one core.\n"
     for name, case in CASES.items():
         samples = results["samples"].get(name, {})
         rows = []

@@ -188,15 +188,21 @@ def forget() -> int:
 
 
 def robot() -> int:
-    """One side of two hosts: numbers out, answers in, a service, a latched state."""
+    """One side of two hosts: numbers out, answers in, a service, a latched state that SIGUSR1 changes."""
 
     def make() -> Node:
         node = Node("robot")
         numbers_out = node.create_publisher(Int64, "number", EVENT)
-        node.create_publisher(String, "state", LATCHED).publish(String(data="ready"))
+        state = node.create_publisher(String, "state", LATCHED)
+        state.publish(String(data="ready"))
+        signal.signal(signal.SIGUSR1, lambda *_: changed.append(True))
         sent = [0]
+        changed: list[bool] = []
 
         def tick() -> None:
+            if changed and changed.pop():
+                state.publish(String(data="changed"))
+                say("changed")
             sent[0] += 1
             numbers_out.publish(Int64(data=sent[0]))
 

@@ -10,7 +10,7 @@ import pytest
 
 import ros_toys
 from irevla_ros.cli import doctor
-from irevla_ros.ros import Node
+from irevla_ros.ros import Node, try_shutdown
 from irevla_ros.ros.clock_offset import Exchange, Offset, clock_services, estimate, measure, serve_clock
 from irevla_ros.ros.errors import MiddlewareError
 from irevla_ros.ros.messages import Trigger
@@ -74,11 +74,9 @@ def test_a_host_whose_name_is_a_number_has_a_service(make_node: MakeNode) -> Non
 class TestDoctor:
     """Not in the module's context: the doctor opens its own."""
 
-    @pytest.fixture(scope="class", autouse=True)
-    def closed(self, context: None) -> None:
-        from irevla_ros.ros import shutdown
-
-        shutdown()
+    @pytest.fixture(autouse=True)
+    def closed(self) -> None:
+        try_shutdown()
 
     def test_it_says_which_backend_and_why(self) -> None:
         (line,) = doctor.check_middleware()
