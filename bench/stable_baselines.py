@@ -53,6 +53,7 @@ OURS, SAME, FRESH, START = "irevla_ros PPO", "SB3 PPO, same start", "SB3 PPO, fr
 COLOURS = {OURS: "tab:blue", SAME: "tab:orange", FRESH: "tab:gray"}
 WINDOW = 64  # episodes of the moving success rate
 STEPS_PER_UPDATE = 512  # of Stable-Baselines3: about what 32 episodes of ours come to
+TUNING_SEED = EVALUATION_SEED + 50_000  # first of the start states that a learning rate is chosen on
 PROBE_S = 6.0  # seconds for each number of environments that is tried for Stable-Baselines3
 
 
@@ -264,12 +265,34 @@ def rates_by_count(checkpoint: Path, config: RunConfig, task: str, theirs: Their
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
+def tune(
+    pool: WorkerPool, checkpoint: Path, config: RunConfig, task: str, theirs: Theirs, rates: Sequence[float],
+    seeds: Sequence[int], budget_s: float, episodes: int,
+) -> dict[float, Rate]:  # fmt: skip
+    """Final success of Stable-Baselines3 from the same start at each learning rate, on seeds and start states of its own."""
+    found = {}
+    for rate in rates:
+        finals: list[bool] = []
+        for seed in seeds:
+            practice = practise_theirs(checkpoint, config, task, seed, budget_s, replace(theirs, learning_rate=rate), False)
+            finals += final_success(pool, checkpoint, config, task, episodes, practice.head, TUNING_SEED)
+        found[rate] = Rate(sum(finals), len(finals))
+        print(f"SB3 at learning rate {rate:g}: {found[rate]}", file=sys.stderr)
+    return found
+
+
+def best_rate(tuning: dict[float, Rate]) -> float:
+    """Of the highest success; of equals the lowest, which is the safer one."""
+    return min(tuning, key=lambda rate: (-tuning[rate].mean, rate))
+
+
 def final_success(
-    pool: WorkerPool, checkpoint: Path, config: RunConfig, task: str, episodes: int, head: dict[str, Any] | None
-) -> list[bool]:
+    pool: WorkerPool, checkpoint: Path, config: RunConfig, task: str, episodes: int, head: dict[str, Any] | None,
+    first: int = EVALUATION_SEED,
+) -> list[bool]:  # fmt: skip
     """Without noise, on start states that are the same for every learner and seed."""
     requests = [EpisodeRequest(f"final-{seed}", task, seed, Mode.EVAL, deterministic=True, keep=False)
-                for seed in range(EVALUATION_SEED, EVALUATION_SEED + episodes)]  # fmt: skip
+                for seed in range(first, first + episodes)]  # fmt: skip
     policy = PolicySnapshot(str(checkpoint), head=head)
     return [r.success for r in run_episodes(pool, config.scene, requests, policy, batch=config.environments)]
 
@@ -320,6 +343,11 @@ def markdown(results: dict[str, Any], practices: Sequence[Practice], before: Seq
     if results["sb3_rates"]:
         tried = ", ".join(f"{rate:.0f} steps/s with {count}" for count, rate in results["sb3_rates"].items())
         text += f" (the fastest of those tried: {tried})"
+    if results["sb3_tuning"]:
+        tried = ", ".join(f"{rate}: {Rate(*counts)}" for rate, counts in results["sb3_tuning"]["successes"].items())
+        tuned_on = ", ".join(map(str, results["sb3_tuning"]["seeds"]))
+        text += (f". Its learning rate, {results['sb3']['learning_rate']:g}, is the best of those tried for {budget:g} s on "
+                 f"seeds {tuned_on} and start states of their own ({tried})")  # fmt: skip
     text += ". Start-up is not counted; all three see latents of the same frozen VLM. Means over the seeds.\n\n"
     rows, table = [], []
     for name in (OURS, SAME, FRESH):
@@ -368,11 +396,21 @@ def main() -> None:
     parser.add_argument("--evaluation", type=int, default=150, help="final episodes of each policy (%(default)s)")
     parser.add_argument("--environments", default="4,8,16",
                         help="subprocesses of Stable-Baselines3; of several, the fastest is taken (%(default)s)")  # fmt: skip
-    parser.add_argument("--sb3-lr", type=float, help="learning rate of Stable-Baselines3 (default: our actor's)")
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument("--sb3-lr", type=float, help="learning rate of Stable-Baselines3 (default: our actor's)")
+    rate.add_argument("--sb3-learning-rates", metavar="RATES", help="by commas, such as 1e-4,3e-4,1e-3: each practises as long "
+                      "as a learner does, on --tuning-seeds and start states apart; the best is taken")  # fmt: skip
+    parser.add_argument("--tuning-seeds", default="101,102", help="by commas; none of --seeds (%(default)s)")
     parser.add_argument("--sb3-kl", type=float, help="target_kl of Stable-Baselines3 (default: none)")
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     counts = [int(count) for count in arguments.environments.split(",")]
+    candidates = [float(rate) for rate in (arguments.sb3_learning_rates or "").split(",") if rate]
+    tuning_seeds = [int(seed) for seed in arguments.tuning_seeds.split(",")]
+    if shared := sorted(set(seeds) & set(tuning_seeds)):
+        parser.error(f"--tuning-seeds {arguments.tuning_seeds}: seed {shared[0]} is among --seeds too; choose others")
+    if any(not 0 < rate < math.inf for rate in candidates):
+        parser.error(f"--sb3-learning-rates {arguments.sb3_learning_rates}: rates are positive; give 1e-4,3e-4,1e-3, say")
     about = {**provenance(arguments), "stable_baselines3": stable_baselines3.__version__}
     torch.set_num_threads(arguments.threads)
     checkpoint, config = finished_run(arguments)
@@ -385,6 +423,9 @@ def main() -> None:
     practices: list[Practice] = []
     with WorkerPool(config.workers) as pool:
         before = final_success(pool, checkpoint, config, task, arguments.evaluation, None)  # builds the arms
+        tuning = tune(pool, checkpoint, config, task, theirs, candidates, tuning_seeds, budget, arguments.evaluation)
+        if tuning:
+            theirs = replace(theirs, learning_rate=best_rate(tuning))
         for seed in seeds:
             for practise in (
                 lambda seed=seed: practise_ours(pool, checkpoint, config, task, seed, budget),
@@ -400,6 +441,8 @@ def main() -> None:
     results = {
         "machine": about, "task": task, "seconds": budget, "seeds": seeds, "threshold": 0.85, "workers": config.workers,
         "environments": config.environments, "sb3": asdict(theirs), "sb3_rates": rates, "before": before,
+        "sb3_tuning": {"seeds": tuning_seeds, "successes": {f"{rate:g}": [found.successes, found.episodes]
+                                                            for rate, found in tuning.items()}} if tuning else None,
         "practices": [{key: value for key, value in asdict(p).items() if key != "head"} for p in practices],
     }  # fmt: skip
     save("stable_baselines", markdown(results, practices, before), results)

@@ -5,6 +5,6 @@ from irevla_ros.nodes.launch import graph_description
 
 def generate_launch_description():
     return graph_description("franka", {
-        "robot_ip": ("", "address of the robot, for what asks it directly (crisp_controllers are started on their own)"),
-        "dry_run": (True, "send nothing to the robot"),
+        "robot_ip": ("", "address of the robot, for nodes that ask it directly; none does yet"),
+        "dry_run": (True, "send nothing to the robot; the arbiter's engage_allowed, false as shipped, refuses in any case"),
     })  # fmt: skip

@@ -5,13 +5,14 @@ Run as a program this is a node of the arm's side in a process of its own: ``pyt
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cell_toys import arguments
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.episode_state import EpisodeState, Judge, Judged, Phase, Request, ResetDone, Start, Verb, Verdict
@@ -19,26 +20,26 @@ from irevla_ros.core.graph_messages import SimState
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import FloatArray, Mode
 from irevla_ros.nodes import convert, topics
-from irevla_ros.nodes.node import GraphNode
 from irevla_ros.ros import Node
-from irevla_ros.ros.messages import Image, Int64, JointState, JointTrajectory, PoseStamped, Trigger
-from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED
-from ros_toys import opened, spin_until
+from irevla_ros.ros.messages import Image, Int64, JointState, JointTrajectory, PoseStamped
+from irevla_ros.ros.qos import COMMAND, EVENT
+from node_toys import Peer
+from ros_toys import opened
 
 SPEC = ActionSpec()
 MS, SECOND = 1_000_000, 1_000_000_000
 PERIOD = 100 * MS
+NAMESPACE = "namespace"
+HERE = Path(__file__).resolve()
 
 
 @contextmanager
 def graph(*factories: Callable[[], Node], **parameters: Any) -> Iterator[list[Any]]:
-    """Real nodes in one context; ``__`` in a parameter's name is a dot."""
-    arguments = ["--ros-args"]
-    for name, value in parameters.items():
-        shown = str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else str(value)
-        arguments += ["-p", f"{name.replace('__', '.')}:={shown}"]
+    """Real nodes in one context, all with the same parameters; ``__`` in a name is a dot, ``NAMESPACE`` is none."""
     made: list[Node] = []
-    with opened(arguments if parameters else []):
+    space = parameters.pop(NAMESPACE, "/")
+    given = arguments(**{name.replace("__", "."): value for name, value in parameters.items()})
+    with opened([*given, "-r", f"__ns:={space}"] if space != "/" else given):
         try:
             for factory in factories:
                 made.append(factory())
@@ -48,7 +49,7 @@ def graph(*factories: Callable[[], Node], **parameters: Any) -> Iterator[list[An
                 node.destroy_node()
 
 
-class Rest(GraphNode):
+class Rest(Peer):
     """Policy, reward, recorder and learner at once, as far as the arm's side can tell.
 
     ``act(stamp_ns)`` gives the action [A] for an observation, None for silence. ``heard`` keeps messages by topic; ``states``
@@ -57,11 +58,10 @@ class Rest(GraphNode):
     """
 
     def __init__(self, lock_step: bool = True, act: Callable[[int], FloatArray | None] | None = None) -> None:
-        super().__init__("rest")
+        super().__init__()
         self.lock_step = lock_step
         self.act = act or (lambda stamp_ns: None)
         self.judge = self.record = self.seal = True
-        self.heard: dict[str, list[Any]] = defaultdict(list)
         self.states: list[EpisodeState] = []
         self.state: EpisodeState | None = None
         self.targets: list[tuple[int, PoseStamped]] = []  # wall time of arrival
@@ -82,7 +82,6 @@ class Rest(GraphNode):
         self.request = self.speak(Request, topics.REQUEST)
         self.verdict = self.speak(Verdict, topics.VERDICT)
         self.judged = self.speak(Judged, topics.JUDGED)
-        self.say_state = self.speak(EpisodeState, topics.STATE, LATCHED)
 
     def running(self) -> bool:
         return self.state is not None and self.state.phase is Phase.RUN
@@ -99,17 +98,9 @@ class Rest(GraphNode):
     def send(self, stamp_ns: int, actions: Any, names: tuple[str, ...] = SPEC.names) -> None:
         self.chunks.publish(convert.chunk_message(ActionChunk(stamp_ns, names, np.atleast_2d(actions), PERIOD)))
 
-    def start(self, task: str = "press-red", mode: Mode = Mode.TRAIN, seed: int = 3, **values: Any) -> None:
+    def ask(self, task: str = "press-red", mode: Mode = Mode.TRAIN, seed: int = 3, **values: Any) -> None:
+        """Order an episode."""
         self.order(Start(task, f"do {task}", mode, seed, **values))
-
-    def trigger(self, service: str, *others: Node) -> Any:
-        """Call a Trigger service and spin until it has answered."""
-        client = self.create_client(Trigger, service)
-        spin_until(client.service_is_ready, self, *others)
-        future = client.call_async(Trigger.Request())
-        spin_until(future.done, self, *others)
-        self.destroy_client(client)
-        return future.result()
 
     def _on_state(self, state: EpisodeState) -> None:
         self.state = state

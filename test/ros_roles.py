@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from irevla_ros.ros import ExternalShutdownException, Node, init, ok, spin, try_shutdown
+from irevla_ros.ros.clock_offset import serve_clock
 from irevla_ros.ros.messages import Image, Int64, String, Trigger, TwistStamped, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED, SENSOR
 from irevla_ros.ros.run import run_node
-from ros_toys import opened, say
+from ros_toys import opened, say, spin_until, wait_until
 
 
 def main(role: str, arguments: list[str]) -> int:
     roles: dict[str, Callable[..., int]] = {
         "arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo, "forget": forget,
-        "talker": talker,
+        "talker": talker, "reopen": reopen, "clock": clock,
         "robot": robot, "learner": learner, "plain": plain,
     }  # fmt: skip
     return roles[role](*arguments)
@@ -127,6 +128,19 @@ def flood(topic: str) -> int:
             publisher.publish(message)
 
 
+def reopen(topic: str, times: str) -> int:
+    """Opens and closes contexts while messages arrive."""
+    for number in range(int(times)):
+        with opened():
+            node = Node("reopen")
+            got = [0]
+            node.create_subscription(String, topic, lambda _: got.__setitem__(0, got[0] + 1), SENSOR)  # noqa: B023
+            node.create_publisher(String, "latched", LATCHED).publish(String(data="x"))
+            spin_until(lambda: got[0] > 20, node)  # noqa: B023
+        say("closed", number)
+    return 0
+
+
 def latch(name: str, text: str) -> int:
     """Publishes one latched message and stays; says whom it sees."""
     with opened():
@@ -174,15 +188,21 @@ def forget() -> int:
 
 
 def robot() -> int:
-    """One side of two hosts: numbers out, answers in, a service, a latched state."""
+    """One side of two hosts: numbers out, answers in, a service, a latched state that SIGUSR1 changes."""
 
     def make() -> Node:
         node = Node("robot")
         numbers_out = node.create_publisher(Int64, "number", EVENT)
-        node.create_publisher(String, "state", LATCHED).publish(String(data="ready"))
+        state = node.create_publisher(String, "state", LATCHED)
+        state.publish(String(data="ready"))
+        signal.signal(signal.SIGUSR1, lambda *_: changed.append(True))
         sent = [0]
+        changed: list[bool] = []
 
         def tick() -> None:
+            if changed and changed.pop():
+                state.publish(String(data="changed"))
+                say("changed")
             sent[0] += 1
             numbers_out.publish(Int64(data=sent[0]))
 
@@ -219,6 +239,18 @@ def learner() -> int:
     return run_node(make)
 
 
+def clock(host: str, ahead_s: str) -> int:
+    """Tells a time that is ahead of this host's."""
+
+    def make() -> Node:
+        node = Node("clock")
+        serve_clock(node, host, lambda: time.time_ns() + int(float(ahead_s) * 1e9))
+        say("up")
+        return node
+
+    return run_node(make)
+
+
 def plain() -> int:
     """rclpy's own idiom: init, spin, and whatever a signal makes of it."""
     # Where the tests run in the background, children inherit that SIGINT is ignored.
@@ -231,6 +263,7 @@ def plain() -> int:
         say("end returned")
     except (KeyboardInterrupt, ExternalShutdownException) as error:
         say("end", type(error).__name__)
-    say("ok", ok())
+    wait_until(lambda: not ok())  # rclpy closes the context in a thread of its own
+    say("closed")
     try_shutdown()
     return 0

@@ -38,7 +38,7 @@ LIBRARIES = {
     "learn": {"numpy", "torch"},
     "jobs": {"numpy", "yaml", "cv2", "gymnasium", "torch", "safetensors", "matplotlib", "PIL"},
     "ros": {"numpy", "yaml", "zenoh", "rosbags"},
-    "nodes": {"numpy", "cv2"},
+    "nodes": {"numpy", "cv2", "yaml"},
     "cli": {"numpy", "cv2", "gymnasium"},
 }
 

@@ -38,7 +38,7 @@ def played(tmp_path: Any, episodes: int, rest_acts: Any = None, **parameters: An
 
 
 def test_the_scripted_experts_success_is_what_the_reward_says(tmp_path: Any) -> None:
-    states = played(tmp_path, 3, tasks="[press-red]", mode="demo", script=True, participants="[robot]")
+    states = played(tmp_path, 3, tasks=["press-red"], mode="demo", script=True, participants=["robot"])
     for state in states:
         assert (state.mode, state.outcome, state.judge) == (Mode.DEMO, Outcome.SUCCESS, Judge.REWARD)
         assert state.started_ns is not None and state.ended_ns is not None
@@ -47,7 +47,7 @@ def test_the_scripted_experts_success_is_what_the_reward_says(tmp_path: Any) -> 
 
 def test_who_does_nothing_fails_at_the_time_limit_without_waiting_for_the_reward(tmp_path: Any) -> None:
     still = np.array([0, 0, 0, 0, 1], np.float32)
-    (state,) = played(tmp_path, 1, lambda stamp_ns: still, tasks="[press-red]", participants="[robot]", time_limit_s=1.5)
+    (state,) = played(tmp_path, 1, lambda stamp_ns: still, tasks=["press-red"], participants=["robot"], time_limit_s=1.5)
     assert (state.outcome, state.judge) == (Outcome.FAILURE, None)
     assert state.termination_reason is TerminationReason.TIME_LIMIT
     assert state.started_ns is not None and state.ended_ns == state.started_ns + state.time_limit_ns

@@ -280,6 +280,21 @@ def test_the_operator_takes_over_from_the_policy_and_gives_back() -> None:
         spin_until(by(ControlSource.POLICY), *everyone)
 
 
+def test_a_wish_for_the_gripper_ends_with_the_release_even_when_that_overtakes_it() -> None:
+    with graph(ArbiterNode, Desk) as (arbiter, rest):
+        twist = rest.create_publisher(TwistStamped, topics.TWIST, COMMAND)
+        grip = rest.create_publisher(JointState, topics.TELEOP_GRIPPER, COMMAND)
+        spin_until(lambda: all(rest.count_subscribers(t) > 1 for t in (topics.TWIST, topics.TELEOP_GRIPPER)), arbiter, rest)
+        twist.publish(TwistStamped(header=convert.header(2000, topics.RELEASED)))
+        spin_until(lambda: arbiter._released_ns == 2000, arbiter, rest)
+        grip.publish(convert.width_message(0.0, 1000))
+        spin_until(lambda: len(rest.grips) == 1, arbiter, rest)
+        spin_for(0.2, arbiter, rest)
+        assert arbiter._grip is None
+        grip.publish(convert.width_message(0.0, 3000))
+        spin_until(lambda: arbiter._grip == -1.0, arbiter, rest)
+
+
 def test_a_pipe_gives_keys_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     kept = os.dup(0)

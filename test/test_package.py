@@ -16,22 +16,28 @@ from typing import Any
 import pytest
 
 import irevla_ros
+from irevla_ros.nodes.graph import load_graph
 from test_architecture import LIBRARIES
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def metadata() -> dict[str, Any]:
-    """The arguments of setup() in setup.py, as setup() would receive them."""
+def setup_arguments(*words: str) -> dict[str, Any]:
+    """The arguments of setup() in `setup.py WORDS`, as setup() would receive them."""
     script = (
         "import setuptools, json, runpy\n"
         "setuptools.setup = lambda **kw: print(json.dumps(kw))\n"
         "runpy.run_path('setup.py')"
     )
-    output = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    result: dict[str, Any] = json.loads(output)
+    command = [sys.executable, "-c", script, *words]
+    result: dict[str, Any] = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     return result
+
+
+@pytest.fixture(scope="module")
+def metadata() -> dict[str, Any]:
+    """As pip has it, which builds a wheel."""
+    return setup_arguments("bdist_wheel")
 
 
 def requirements(metadata: dict[str, Any]) -> set[str]:
@@ -105,3 +111,13 @@ def test_console_script_points_at_a_function(metadata: dict[str, Any]) -> None:
     from irevla_ros.cli.main import main
 
     assert metadata["entry_points"]["console_scripts"] == [f"irevla = {main.__module__}:{main.__name__}"]
+
+
+@pytest.mark.parametrize("how", ["install", "develop"])
+def test_colcon_gets_a_program_for_each_node(how: str) -> None:
+    scripts = dict(script.split(" = ") for script in setup_arguments(how)["entry_points"]["console_scripts"])
+    for graph in (ROOT / "irevla_ros" / "config" / "graphs").glob("*.yaml"):
+        for name, spec in load_graph(graph).nodes.items():
+            program = spec.program or name
+            assert scripts[program] == f"irevla_ros.nodes.{program}:main"
+    assert set(scripts) > {"irevla"} and not set(scripts) & {"node", "graph", "up", "launch", "supervisor"}

@@ -193,6 +193,13 @@ class TestDeath:
 
 @embedded_only
 class TestClosing:
+    def test_contexts_close_while_messages_pour_in(self) -> None:
+        """Zenoh waits for tasks of its own while it holds the interpreter, for which a reading thread waits."""
+        with Process("flood", "flood"), Process("reopen", "flood", 15) as child:
+            for number in range(15):
+                assert child.expect("closed") == f"closed {number}"
+            assert child.finish()[0] == 0
+
     def test_twenty_contexts_leave_nothing_behind(self) -> None:
         def once() -> None:
             with opened():

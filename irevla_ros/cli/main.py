@@ -1,7 +1,7 @@
 """The `irevla` command: finds the subcommand, runs it, and turns errors into one line and an exit code.
 
 Exit codes: 0 done; 1 the command ran and its answer is no (for example a damaged episode); 2 wrong usage or input;
-130 stopped by Ctrl-C.
+130 stopped by Ctrl-C. `irevla supervise` has its own: 1 wrong input, 2 a crash.
 
 A subcommand is a module ``irevla_ros.cli.<name>`` with ``add_arguments(parser)`` and ``run(args) -> int``; its
 docstring is its help. It is imported only when it is asked for, so that `irevla --help` answers at once.

@@ -44,3 +44,9 @@ class Told:
         who = state.operator or (state.judge.value if state.judge is not None else "operator")
         later = replace(self, outcome=state.outcome, discarded=state.discarded)
         return later, LateLabel(outcome, who, state.discarded)
+
+    def judged(self, outcome: Outcome, who: str) -> tuple[Told, LateLabel | None]:
+        """What a verdict adds that came when the episode node had gone on, so that no state tells of it."""
+        if not self.sound or outcome is self.outcome:
+            return self, None
+        return replace(self, outcome=outcome), LateLabel(outcome, who, self.discarded)

@@ -14,6 +14,7 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum, IntEnum
 from typing import Any, ClassVar, TypeVar
 
@@ -23,6 +24,7 @@ M = TypeVar("M", bound="Message")
 
 MAX_LENGTH = 1 << 20  # characters
 MAX_INT = (1 << 63) - 1  # what a stamp in nanoseconds, and int64 on disk, can hold
+_JSON = json.JSONEncoder(allow_nan=False)
 _REMEDY = "run the same release of irevla_ros on both sides"
 
 
@@ -43,9 +45,8 @@ class Message:
 
     def to_json(self) -> str:
         """One line. Raises MessageError for a number that JSON cannot carry (NaN or infinite)."""
-        values = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         try:
-            return json.dumps({"message": self.KIND, "format": self.FORMAT, **values}, allow_nan=False)
+            return _JSON.encode({"message": self.KIND, "format": self.FORMAT, **_plain(type(self), self)})
         except ValueError:
             raise MessageError(f"a message {self.KIND!r} with a number that is not finite",
                                "JSON carries finite numbers only", "send None for what is not known") from None  # fmt: skip
@@ -63,16 +64,37 @@ class Message:
         return message
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, IntEnum):
-        return value.name.lower()
-    if isinstance(value, Enum):
-        return value.value
-    if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
+@functools.cache
+def _encoders(cls: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    """How to make each field of ``cls`` plain; None where it is already."""
+    return tuple((name, _encoder(hint)) for name, hint in _hints(cls).items())
+
+
+def _encoder(hint: Any) -> Callable[[Any], Any] | None:
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (member for member in members if member is not type(None))
+        some = _encoder(inner)
+        return some and (lambda value: None if value is None else some(value))
+    if origin is tuple:
+        # Members of one kind, or all scalar: the message's own constructor has seen to their number.
+        kinds = {_encoder(member) for member in members if member is not Ellipsis}
+        if kinds == {None}:
+            return list
+        encode = kinds.pop()
+        assert encode is not None and not kinds, f"{hint}: only tuples of scalars, or of one kind, are understood"
+        each = encode
+        return lambda value: [each(item) for item in value]
+    if dataclasses.is_dataclass(hint):
+        return lambda value: _plain(hint, value)  # type: ignore[arg-type]
+    if issubclass(hint, IntEnum):
+        return lambda value: value.name.lower()
+    return (lambda value: value.value) if issubclass(hint, Enum) else None
+
+
+def _plain(cls: type, value: Any) -> dict[str, Any]:
+    fields = _encoders(cls)
+    return {name: getattr(value, name) if encode is None else encode(getattr(value, name)) for name, encode in fields}
 
 
 def _parse(kind: str, text: str) -> dict[str, Any]:

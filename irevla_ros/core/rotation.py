@@ -68,9 +68,10 @@ class Pose:
 
 def multiply(a: Vector, b: Vector) -> Vector:
     """The rotation b, then the rotation a (both about base axes): Hamilton product a b, xyzw [4]."""
-    w = a[3] * b[3] - a[:3] @ b[:3]
-    v = a[3] * b[:3] + b[3] * a[:3] + np.cross(a[:3], b[:3])
-    return np.array([v[0], v[1], v[2], w])
+    ax, ay, az, aw = a.tolist()  # plain floats: for four numbers NumPy is slower by far
+    bx, by, bz, bw = b.tolist()
+    return np.array([aw * bx + bw * ax + ay * bz - az * by, aw * by + bw * ay + az * bx - ax * bz,
+                     aw * bz + bw * az + ax * by - ay * bx, aw * bw - ax * bx - ay * by - az * bz])  # fmt: skip
 
 
 def inverse(q: Vector) -> Vector:

@@ -17,7 +17,7 @@ FORMATS = ("auto", "png", "jpeg")
 class ImageCodec:
     """``format`` is png, jpeg, or auto: png up to ``png_pixels`` (H x W), jpeg of ``quality`` (1 to 100) above.
 
-    OpenCV's default PNG settings won over compression levels 0 to 9 and WebP at 64x64 (docs/episode-format.md).
+    OpenCV's default PNG settings are the fastest lossless ones to write at 64x64 (docs/episode-format.md).
     """
 
     format: str = "auto"

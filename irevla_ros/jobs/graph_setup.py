@@ -32,7 +32,8 @@ def open_learner(config: LearnerConfig) -> GraphLearner:
     plan = config.plan(run_config)
     source, sft_run = _initial(config.sft)
     _same_settings(folder, config)
-    record = RunRecord(folder, run_config, plan, f"irevla up sim --run {shlex.quote(str(folder))}", sft_run=sft_run)
+    again = f"irevla up sim --run {shlex.quote(str(folder))}"
+    record = RunRecord(folder, run_config, plan, again, sft_run=sft_run)
     try:
         require_same_plan(record, plan)
         if source is not None:

@@ -18,6 +18,8 @@ REDRAW_S, PLAIN_S = 1.0, 10.0
 def status_line(status: ProcessStatus, row: NodeRow | None, width: int) -> str:
     """``arm0/sim      up   restarts 0   34.2 Hz   0.03 s   0 dropped  ok``; ``width`` of the name's column."""
     state = "up" if status.running else "down"
+    if row is not None and row.silence_s > status.uptime_s:
+        row = None  # of an earlier life
     hz = f"{row.hz:.1f} Hz" if row is not None and row.hz is not None else "-"
     age = f"{row.age_s:.2f} s" if row is not None and row.age_s is not None else "-"
     drops = f"{row.drops} dropped" if row is not None else "-"

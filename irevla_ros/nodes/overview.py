@@ -16,7 +16,7 @@ _DROPS = ("dropped", "lost", "malformed", "refused", "overwritten")
 @dataclass(frozen=True)
 class NodeRow:
     """One node. hz, age_s: of the stream that it names first, the age as of now; None where it watches none, or before its
-    first message. drops: all that it dropped, lost or refused. values: what it reported, in order."""
+    first message. drops: all that it dropped, lost or refused. silence_s: since its report; values: of that, in order."""
 
     name: str
     level: Level
@@ -24,6 +24,7 @@ class NodeRow:
     hz: float | None
     age_s: float | None
     drops: int
+    silence_s: float
     values: Mapping[str, str]
 
 
@@ -54,7 +55,8 @@ class Overview:
         hz = _first(values, ".hz")
         age = _first(values, ".age_s")
         drops = sum(int(value) for key, value in values.items() if key.rpartition(".")[2] in _DROPS and value.isdecimal())
-        return NodeRow(name, level, message, hz, None if age is None else age + silence / SECOND, drops, values)
+        silence_s = silence / SECOND
+        return NodeRow(name, level, message, hz, None if age is None else age + silence_s, drops, silence_s, values)
 
     def rows(self, wall_ns: int) -> list[NodeRow]:
         """All nodes by name."""

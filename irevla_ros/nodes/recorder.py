@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from irevla_ros import __version__
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.assembly import AssemblyConfig
-from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDone, Verb
+from irevla_ros.core.episode_state import EpisodeState, Judge, Phase, Request, ResetDone, Verb, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, Sealed
 from irevla_ros.core.health import Level
-from irevla_ros.core.late import Told
+from irevla_ros.core.late import LateLabel, Told
 from irevla_ros.core.rows import Assembled
 from irevla_ros.core.spec import ActionSpec
-from irevla_ros.core.types import Observation
+from irevla_ros.core.types import Observation, Outcome
 from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.disk import Disk
@@ -39,7 +39,7 @@ CLOSE_S = 10.0
 class RecorderConfig(StreamsConfig):
     """run: absolute path of the run's folder, whose ``practice`` is the spool; latents: whether the policy's are waited
     for, at most ``wait_ns``; backlog: rows that may wait for the disk (in lock step half of them, then the simulator
-    waits); min_free_bytes: below that no episode is opened."""
+    waits); min_free_bytes: below that no episode is opened; dry_run: commands reach no robot, so nothing is kept."""
 
     run: str = ""
     run_id: str = ""
@@ -50,6 +50,7 @@ class RecorderConfig(StreamsConfig):
     longest_gap_ns: int = 10_000_000_000
     backlog: int = 256
     min_free_bytes: int = 200_000_000
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +76,7 @@ class RecorderNode(GraphNode):
         self._disk = Disk(self)
         self._recording: Recording | None = None
         self._told: Told | None = None
+        self._earlier: Told | None = None  # of the episode before the present one
         self._state: EpisodeState | None = None
         self._answer_due: Callable[[], object] = _nothing  # what the episode node has not acted on yet
         self._refusal = ""  # why the newest episode is not whole
@@ -86,6 +88,7 @@ class RecorderNode(GraphNode):
         self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._answer)
         self.listen(ArbiterStep, topics.STEP, self._on_step)
         self.listen(RewardValue, topics.REWARD, self._on_reward)
+        self.listen(Verdict, topics.VERDICT, self._on_verdict)
         self.every(POLL_S, self._poll)
         self._ending = self.every(ENDING_S, self._poll)
         self._ending.cancel()
@@ -94,6 +97,7 @@ class RecorderNode(GraphNode):
     # ---- the episode ---------------------------------------------------------------------------------------------
 
     def _on_state(self, state: EpisodeState) -> None:
+        state = replace(state, discarded=state.discarded or self._config.dry_run)
         recording = self._recording
         if self._state is None or (state.episode_id, state.phase) != (self._state.episode_id, self._state.phase):
             self._answer_due = _nothing
@@ -121,7 +125,7 @@ class RecorderNode(GraphNode):
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
 
     def _open(self, state: EpisodeState) -> None:
-        self._told, self._refusal = None, ""
+        self._earlier, self._told, self._refusal = self._told, None, ""
         self._streams.forget()
         self._streams.instruction = state.instruction
         recording = Recording(state, self._assembly, self._archive, self._disk, self._config.backlog,
@@ -170,10 +174,24 @@ class RecorderNode(GraphNode):
 
     def _revise(self, told: Told, state: EpisodeState) -> None:
         """A verdict or a discard that came when the episode was sealed already."""
-        self._told, late = told.revised(state)
+        self._told = self._revised(*told.revised(state))
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        """The operator's on a sealed episode, when the episode node has gone on: no state tells of it any more."""
+        if verdict.judge is not Judge.OPERATOR or verdict.episode_id == "":
+            return
+        outcome = Outcome.SUCCESS if verdict.success else Outcome.FAILURE
+        if self._told is not None and self._told.episode_id == verdict.episode_id:
+            self._told = self._revised(*self._told.judged(outcome, verdict.judge.value))
+        elif self._earlier is not None and self._earlier.episode_id == verdict.episode_id:
+            self._earlier = self._revised(*self._earlier.judged(outcome, verdict.judge.value))
+
+    def _revised(self, told: Told, late: LateLabel | None) -> Told:
+        """Append what is new; the episode as it is known now."""
         if late is not None:
             label = partial(self._archive.spool.label, told.episode_id, late.outcome, late.who, discard=late.discard)
             self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+        return told
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 

@@ -76,9 +76,12 @@ def _watch(supervisor: Supervisor, console: Console, stop: Stop, monitor: Monito
     page, due_s = "", 0.0
     while not (stop.asked or supervisor.finished):
         executor.spin_once(timeout_sec=POLL_S)
-        if time.monotonic() < due_s:
+        now_s = time.monotonic()
+        if now_s < due_s:
             continue
-        due_s = time.monotonic() + POLL_S
+        late, due_s = due_s and now_s - due_s > 1.0, now_s + POLL_S
+        if late:
+            continue  # this process was held up: what the others said meanwhile is still to be read
         for line in supervisor.poll():
             console.say(line)
         pages = [row.values["page"] for row in monitor.overview.rows(time.monotonic_ns()) if "page" in row.values]

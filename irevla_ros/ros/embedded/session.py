@@ -25,9 +25,10 @@ from irevla_ros.ros.errors import MiddlewareError
 ROUTER = f"tcp/127.0.0.1:{ROUTER_PORT}"
 _OWN = "tcp/127.0.0.1:0"
 _ATTEMPTS = 5
-# One thread waits on all sockets and reads them itself. By default a message crosses three threads of Zenoh's on its way in,
-# which costs twice as much. Sending stays apart: a reading thread may have to wait for the interpreter.
-_RUNTIME = ("ZENOH_RUNTIME", "(rx: (handover: app), net: (handover: app), acc: (handover: app), app: (worker_threads: 1))")
+# One thread reads all sockets: two pass every message on to each other. It may have to wait for the interpreter, so it must
+# share nothing with the runtimes `net` and `acc`: undeclaring and closing wait for their tasks, and some of it holds the
+# interpreter meanwhile.
+_RUNTIME = ("ZENOH_RUNTIME", "(rx: (worker_threads: 1))")
 _PATIENCE_MS = 100
 _MOST_BATCHES = 16  # of 64 kB, allocated as needed
 

@@ -1,0 +1,99 @@
+"""The launch files: flat, of the graphs that `irevla up` starts, and on this host alone. Needs ROS 2 for the most part."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irevla_ros.core.config import CONFIG_FOLDER
+from irevla_ros.nodes.graph import load_graph
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = {path.name.removesuffix(".launch.py"): path for path in (ROOT / "launch").glob("*.launch.py")}
+
+
+def test_each_shipped_graph_has_a_launch_file_of_one_call() -> None:
+    assert set(FILES) == {path.stem for path in (CONFIG_FOLDER / "graphs").glob("*.yaml")}
+    for name, path in FILES.items():
+        (function,) = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        (only,) = function.body
+        assert isinstance(only, ast.Return) and isinstance(only.value, ast.Call)
+        assert ast.unparse(only.value.func) == "graph_description"
+        assert ast.literal_eval(only.value.args[0]) == name
+
+
+def test_every_program_of_a_graph_is_a_node() -> None:
+    programs = {spec.program or name for graph in FILES for name, spec in load_graph(graph).nodes.items()}
+    missing = {name for name in programs if not (ROOT / "irevla_ros" / "nodes" / f"{name}.py").is_file()}
+    assert missing == set()
+
+
+class TestDescription:
+    """What `ros2 launch` would do, without doing it."""
+
+    @pytest.fixture(autouse=True)
+    def _launch(self) -> None:
+        pytest.importorskip("launch_ros", reason="launch_ros is not here: source ROS 2 to test the launch files")
+
+    def expand(self, name: str, **arguments: str) -> tuple[Any, list[Any]]:
+        """The context and the actions of a launch file with these arguments."""
+        from launch import LaunchContext
+        from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+        context, found = LaunchContext(), []
+        context.launch_configurations.update(arguments)
+        for entity in runpy.run_path(str(FILES[name]))["generate_launch_description"]().entities:
+            if isinstance(entity, (DeclareLaunchArgument, OpaqueFunction)):
+                found += entity.execute(context) or []
+        return context, found
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_it_starts_the_processes_of_the_graph(self, name: str, tmp_path: Path) -> None:
+        from launch_ros.actions import Node
+
+        _, actions = self.expand(name, run=str(tmp_path / "run"))
+        graph = load_graph(name)
+        expected = sorted(spec.program or node for node, spec in graph.nodes.items()
+                          for _ in (graph.arms if spec.each == "arm" else ("",)))  # fmt: skip
+        assert sorted(action.node_executable for action in actions if isinstance(action, Node)) == expected
+        assert {action.node_package for action in actions if isinstance(action, Node)} == {"irevla_ros"}
+
+    def test_arms_and_the_python_of_heavy_nodes_are_arguments(self, tmp_path: Path) -> None:
+        from launch.utilities import perform_substitutions
+        from launch_ros.actions import Node
+
+        context, actions = self.expand("sim", run=str(tmp_path / "run"), arms="left", python="/venv/bin/python")
+        nodes = {action.node_executable: action for action in actions if isinstance(action, Node)}
+        assert len(nodes) == 8
+        heavy = {name for name, node in nodes.items()
+                 if perform_substitutions(context, node.process_description.prefix)}  # fmt: skip
+        assert heavy == {"policy", "learner"}
+
+    def test_ros_is_kept_on_this_host(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from launch.actions import SetEnvironmentVariable
+        from launch.utilities import perform_substitutions
+
+        for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "ROS_DISTRO"):
+            monkeypatch.delenv(name, raising=False)
+
+        def variables(**arguments: str) -> dict[str, str]:
+            context, actions = self.expand("sim", run=str(tmp_path / "run"), **arguments)
+            return {perform_substitutions(context, action.name): perform_substitutions(context, action.value)
+                    for action in actions if isinstance(action, SetEnvironmentVariable)}  # fmt: skip
+
+        assert variables() == {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        assert variables(network="true") == {}
+
+    def test_a_franka_is_not_moved_unless_it_is_said(self, tmp_path: Path) -> None:
+        from launch.actions import DeclareLaunchArgument
+
+        description = runpy.run_path(str(FILES["franka"]))["generate_launch_description"]()
+        defaults = {entity.name: entity.default_value[0].text for entity in description.entities
+                    if isinstance(entity, DeclareLaunchArgument)}  # fmt: skip
+        assert defaults["dry_run"] == "true" and defaults["network"] == "false"
+        with pytest.raises(ValueError, match="dry_run:=no: it is true or false"):
+            self.expand("franka", run=str(tmp_path / "run"), dry_run="no")

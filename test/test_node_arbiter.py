@@ -1,0 +1,419 @@
+"""The arbiter node: the same motion as in the process, holds, refusals, and the deaths of its neighbours. On both backends."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arm_toys import HERE, MS, PERIOD, SECOND, SPEC, Rest, graph
+from irevla_ros.core.arbiter_step import Hold
+from irevla_ros.core.chunks import ActionChunk
+from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
+from irevla_ros.core.episode_state import Phase, Request, Start, Verb
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.limits import Clip
+from irevla_ros.core.rotation import POINTING_DOWN, Pose
+from irevla_ros.core.types import ControlSource, Mode, Outcome
+from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.arbiter import ArbiterNode
+from irevla_ros.nodes.episode import EpisodeNode
+from irevla_ros.nodes.sim import SimNode
+from irevla_ros.ros.messages import CameraInfo, JointState, PoseStamped, TwistStamped, numbers
+from irevla_ros.ros.qos import COMMAND, SENSOR
+from irevla_ros.sim.env import PandaEnv
+from ros_toys import Process, spin_for, spin_until
+
+HOME = Pose((0.45, 0.0, 0.20), POINTING_DOWN)
+RIGHT = np.array([0.0, -0.5, 0.0, 0.0, 1.0], np.float32)
+
+
+# ---- in lock step, with the real simulator and episode node ---------------------------------------------------------
+
+
+def test_a_whole_episode_is_the_one_of_the_process(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    actions = np.clip(rng.normal(0, 0.8, (25, 5)), -1.3, 1.3).astype(np.float32)
+    begin = 1000 * SECOND
+    given = {"lock_step": True, "run": str(tmp_path), "run_id": "r", "image_size": 16}
+
+    def act(stamp_ns: int) -> Any:
+        return actions[min((stamp_ns - begin) // PERIOD, 24)]
+
+    with graph(SimNode, ArbiterNode, EpisodeNode, lambda: Rest(act=act), **given) as (*nodes, rest):
+        ready(rest, *nodes)
+        rest.judge = False
+        rest.ask("push-red-cube-left", seed=3)
+        spin_until(lambda: min(len(rest.heard[topics.POSE]), len(rest.heard[topics.GRIPPER])) > 25, *nodes, rest)
+        rest.request(Request(Verb.STOP, "", "r-000001"))
+        spin_until(rest.phase(Phase.IDLE, 1), *nodes, rest)
+        poses = [(m.pose.position.x, m.pose.position.y, m.pose.position.z) for m in rest.heard[topics.POSE]]
+        widths = [convert.width_of(m) for m in rest.heard[topics.GRIPPER]]
+        steps = [step for step in rest.heard[topics.STEP] if step.acted]
+
+    env = PandaEnv("demo", image_size=16)
+    env.reset(seed=3, options={"task": "push-red-cube-left"})
+    # The graph knows the hand's measured turn alone; the process starts from what it was told to be, 1e-4 rad beside it.
+    env.world.arm.yaw = env.world.arm.measured_yaw()
+    for number, action in enumerate(actions):
+        np.testing.assert_allclose(poses[number], env.world.arm.tip()[0], atol=1e-6)
+        assert widths[number] == pytest.approx(env.world.arm.gripper_width(), abs=1e-6)
+        assert steps[number].stamp_ns == begin + number * PERIOD
+        assert not {Clip.STEP, Clip.LEASH} & set(steps[number].clips)
+        np.testing.assert_array_equal(steps[number].executed, np.clip(action, -1, 1))
+        np.testing.assert_array_equal(steps[number].proposed, action)
+        env.step(action)
+    np.testing.assert_allclose(poses[25], env.world.arm.tip()[0], atol=1e-6)
+    env.close()
+
+
+def test_the_script_succeeds_through_the_arbiter(tmp_path: Path) -> None:
+    given = {"lock_step": True, "run": str(tmp_path), "run_id": "r", "image_size": 16, "script": True, "auto": True,
+             "tasks": ["press-red"], "suite": "demo", "mode": "demo", "episodes": 3}  # fmt: skip
+    with graph(SimNode, ArbiterNode, EpisodeNode, Rest, **given) as (*nodes, rest):
+        spin_until(rest.phase(Phase.IDLE, 3), *nodes, rest)
+        ends = [state for state in rest.states if state.phase is Phase.END]
+        assert [state.outcome for state in ends].count(Outcome.SUCCESS) >= 2
+        assert {step.source for step in rest.heard[topics.STEP] if step.acted} == {ControlSource.SCRIPT}
+
+
+@pytest.mark.parametrize("lost", ["target", "gripper", "chunk", "recorded"])
+def test_a_lost_message_is_made_good_by_asking_again(tmp_path: Path, lost: str) -> None:
+    given = {"lock_step": True, "run": str(tmp_path), "run_id": "r", "image_size": 16, "resend_s": 0.3}
+    at = 1000 * SECOND + 4 * PERIOD
+    lose = [True]
+
+    def losing(publish: Callable[[Any], None], stamp_of: Callable[[Any], int]) -> Callable[[Any], None]:
+        def sometimes(message: Any) -> None:
+            if lose and stamp_of(message) == at:
+                lose.pop()
+            else:
+                publish(message)
+
+        return sometimes
+
+    with graph(SimNode, ArbiterNode, EpisodeNode, lambda: Rest(act=lambda _: RIGHT), **given) as (sim, arbiter, episode, rest):
+        ready(rest, sim, arbiter, episode)
+        publisher, stamp_of = {
+            "target": (arbiter._target, lambda m: convert.stamp_of(m.header)),
+            "gripper": (arbiter._gripper, lambda m: convert.stamp_of(m.header)),
+            "chunk": (rest.chunks, lambda m: convert.stamp_of(m.header)),
+            "recorded": (rest.recorded, lambda m: m.data),
+        }[lost]
+        publisher.publish = losing(publisher.publish, stamp_of)
+        rest.ask(time_limit_ns=10 * PERIOD)
+        spin_until(rest.phase(Phase.IDLE, 1), sim, arbiter, episode, rest)
+        assert lose == []
+        assert sim.health.counts["observations.resent"] >= 1
+        acted = {step.acts: step for step in rest.heard[topics.STEP] if step.acted}
+        assert sorted(acted) == list(range(1, len(acted) + 1))
+        assert [step.stamp_ns for step in acted.values()][:11] == [1000 * SECOND + k * PERIOD for k in range(11)]
+        repeated = [step for step in rest.heard[topics.STEP] if step.acted and step.stamp_ns == at]
+        assert set(repeated) == {acted[5]}
+
+
+@pytest.mark.parametrize("victim", ["sim", "arbiter"])
+def test_who_is_killed_in_a_run_has_it_stopped_and_the_next_one_works(tmp_path: Path, victim: str) -> None:
+    given = {"lock_step": True, "run": str(tmp_path), "run_id": "r", "image_size": 16}
+    others = {"sim": SimNode, "arbiter": ArbiterNode, "episode": EpisodeNode}
+    del others[victim]
+    words = ["--ros-args", *(word for name, value in given.items() for word in ("-p", f"{name}:={str(value).lower()}"))]
+    words = [word.replace(str(tmp_path).lower(), str(tmp_path)) for word in words]
+    with graph(*others.values(), lambda: Rest(act=lambda _: RIGHT), **given) as (*nodes, rest):
+        rest.judge = False
+        with Process(victim, *words, script=HERE) as process:
+            ready(rest, *nodes)
+            rest.ask()
+            spin_until(lambda: len(rest.heard["images"]) > 5, *nodes, rest)
+            process.kill()
+        spin_for(0.5, *nodes, rest)
+        assert rest.running()
+        with Process(victim, *words, script=HERE):
+            spin_until(rest.phase(Phase.IDLE, 1), *nodes, rest)
+            assert "restarted" in rest.state.detail
+            rest.ask()
+            spin_until(rest.phase(Phase.RUN, 2), *nodes, rest)
+            there = len(rest.heard["images"])
+            spin_until(lambda: len(rest.heard["images"]) > there + 5, *nodes, rest)
+            rest.request(Request(Verb.STOP, "", "r-000002"))
+            spin_until(rest.phase(Phase.IDLE, 2), *nodes, rest)
+
+
+def ready(rest: Rest, *nodes: Any) -> None:
+    """Until all of the arm's side hear each other and us."""
+    counts = {topics.STATE: 3, topics.TARGET: 2, topics.STEP: 1, topics.ORDER: 1, topics.ACTION: 1, topics.RESET_DONE: 2}
+    spin_until(lambda: all(rest.count_subscribers(topic) >= count for topic, count in counts.items()), *nodes, rest)
+
+
+# ---- in real time, with a robot that stands still --------------------------------------------------------------------
+
+
+class Bench:
+    """The arbiter, a pose 50 times a second, and states by hand."""
+
+    def __init__(self, arbiter: ArbiterNode, rest: Rest) -> None:
+        self.arbiter, self.rest = arbiter, rest
+        self.poses = rest.create_publisher(PoseStamped, topics.POSE, SENSOR)
+        self.twists = rest.create_publisher(TwistStamped, topics.TWIST, COMMAND)
+        self.grips = rest.create_publisher(JointState, topics.TELEOP_GRIPPER, COMMAND)
+        self.frames = rest.create_publisher(CameraInfo, topics.camera_info("front"), SENSOR)
+        self.frame, self.measured = "base", HOME
+        rest.every(0.02, self._pose)
+        rest.machine = EpisodeMachine(EpisodeConfig(()), "run1", 1, 0, 0)
+        rest.say_state(rest.machine.state)
+        self.spin(lambda: arbiter._pose is not None and arbiter._state is not None)
+        self.spin(lambda: rest.count_subscribers(topics.ACTION) > 0 and arbiter.count_subscribers(topics.STEP) > 0)
+        self.spin(lambda: arbiter.count_subscribers(topics.TARGET) > 0)
+
+    def _pose(self) -> None:
+        self.poses.publish(convert.pose_message(self.measured, self.rest.now_ns(), self.frame))
+
+    def spin(self, predicate: Any) -> None:
+        spin_until(predicate, self.arbiter, self.rest)
+
+    def run(self, mode: Mode = Mode.TRAIN) -> None:
+        self.rest.play(Start("press-red", "press", mode, 3), self.rest.now_ns())
+        self.spin(lambda: self.arbiter._engaged)
+
+    def twist(self, frame: str = "base", y: float = 0.0) -> int:
+        message = TwistStamped(header=convert.header(self.rest.now_ns(), frame))
+        message.twist.linear.y = y
+        self.twists.publish(message)
+        return convert.stamp_of(message.header)
+
+    @property
+    def steps(self) -> list[Any]:
+        return self.rest.heard[topics.STEP]
+
+    @property
+    def acted(self) -> list[Any]:
+        return [step for step in self.steps if step.acted]
+
+
+def real_time(**parameters: Any) -> Any:
+    return graph(ArbiterNode, lambda: Rest(lock_step=False), **parameters)
+
+
+def test_the_gripper_is_commanded_with_the_stamp_of_its_target() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        stamp = rest.now_ns()
+        rest.send(stamp, RIGHT)
+        bench.spin(lambda: rest.targets and rest.heard[topics.GRIPPER_COMMAND])
+        (_, target), gripper = rest.targets[0], rest.heard[topics.GRIPPER_COMMAND][0]
+        assert convert.stamp_of(target.header) == convert.stamp_of(gripper.header) == stamp
+        assert target.header.frame_id == "base"
+        at = target.pose.position
+        assert (at.x, at.y, at.z) == pytest.approx((0.45, -0.02, 0.20), abs=1e-9)  # half of 4 cm to the right
+        assert (list(gripper.name), list(gripper.position)) == (["width"], [0.08])
+
+
+def test_a_silent_policy_moves_the_arm_for_200_ms_and_no_longer() -> None:
+    """A chunk of ten actions, a second's worth, and then nothing: as after the policy's death."""
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        rest.send(rest.now_ns(), np.tile(RIGHT, (10, 1)))
+        bench.spin(lambda: any(step.hold is Hold.SILENT for step in bench.steps))
+        spin_for(1.0, arbiter, rest)
+        wall = [step.wall_ns for step in bench.acted]
+        assert 1 <= len(wall) <= 3
+        assert wall[-1] - wall[0] <= 200 * MS
+        silent = next(step for step in bench.steps if step.hold is Hold.SILENT)
+        assert silent.wall_ns > wall[-1]
+        assert len(rest.targets) == len(wall)  # holding is silence
+        # Ten holds a second, not fifty.
+        spin_for(1.0, arbiter, rest)
+        holds = [step.wall_ns for step in bench.steps if step.hold is Hold.SILENT]
+        assert all(later - earlier >= PERIOD for earlier, later in pairwise(holds))
+
+
+def test_a_silent_pose_holds_too() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        bench.frame = "world"  # whose poses do not count
+        bench.spin(lambda: arbiter.health.counts["current_pose.refused"] > 0)
+        bench.spin(lambda: any(step.hold is Hold.POSE_STALE for step in bench.steps))
+        rest.send(rest.now_ns(), RIGHT)
+        spin_for(0.3, arbiter, rest)
+        assert bench.acted == []
+        assert rest.targets == []
+
+
+def test_numbers_names_and_shapes_that_are_wrong_hold_the_arm_until_a_good_chunk_comes() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        good = convert.chunk_message(ActionChunk(1, SPEC.names, RIGHT[None], PERIOD))
+
+        def send(**changes: Any) -> None:
+            good.header = convert.header(rest.now_ns())
+            good.joint_names = list(changes.get("names", SPEC.names))
+            good.points[0].positions = numbers("d", changes.get("values", RIGHT))
+            rest.chunks.publish(good)
+
+        joints = tuple(f"panda_joint{number}" for number in range(1, 6))
+        for changes in ({"values": [0, np.nan, 0, 0, 1]}, {"names": joints}, {"values": [0, 0, 1]}, {"values": [np.inf] * 5}):
+            before = arbiter.health.counts["policy/action.refused"]
+            send(**changes)
+            bench.spin(lambda before=before: arbiter.health.counts["policy/action.refused"] == before + 1)
+            bench.spin(lambda: bench.steps and bench.steps[-1].hold is Hold.REJECTED)
+        send(names=tuple(reversed(SPEC.names)))  # well formed, but not this arm's
+        bench.spin(lambda: arbiter._core.counts["policy.rejected"] == 5)
+        assert bench.acted == []
+        assert rest.targets == []
+        send()
+        bench.spin(lambda: len(bench.acted) == 1)
+
+
+def test_the_human_takes_over_and_the_policy_gets_the_arm_back_when_asked() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        bench.grips.publish(convert.width_message(0.0, rest.now_ns()))
+        bench.spin(lambda: arbiter._grip == -1.0)
+        stamps = []
+
+        def drive() -> bool:
+            bench.twist(y=0.1)
+            stamps.append(rest.now_ns())
+            bench.frames.publish(CameraInfo(header=convert.header(stamps[-1], "front")))
+            return len(bench.acted) >= 3
+
+        bench.spin(drive)
+        human = bench.acted
+        assert {step.source for step in human} == {ControlSource.HUMAN}
+        assert {step.stamp_ns for step in human} <= set(stamps)
+        assert len({step.stamp_ns for step in human}) == len(human)
+        assert human[0].executed == pytest.approx((0, 0.25, 0, 0, -1))  # 0.1 m/s for 0.1 s of 4 cm, closing
+        bench.twist(topics.RELEASED)
+        bench.spin(lambda: bench.steps[-1].hold is Hold.RELEASED)
+        rest.send(rest.now_ns(), RIGHT)
+        spin_for(0.2, arbiter, rest)
+        assert {step.source for step in bench.acted} == {ControlSource.HUMAN}
+        rest.request(Request(Verb.ENGAGE))
+        bench.spin(lambda: arbiter._core.engaged is ControlSource.POLICY)
+        rest.send(rest.now_ns(), RIGHT)
+        bench.spin(lambda: bench.acted[-1].source is ControlSource.POLICY)
+
+
+def test_a_twist_in_another_frame_takes_over_and_holds() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        bench.twist("tool", y=0.1)
+        bench.spin(lambda: arbiter.health.counts["teleop/twist.refused"] == 1)
+        bench.spin(lambda: any(step.hold is Hold.REJECTED for step in bench.steps))
+        rest.send(rest.now_ns(), RIGHT)
+        spin_for(0.3, arbiter, rest)
+        assert bench.acted == []
+
+
+def test_the_end_is_recorded_at_once_and_nothing_is_commanded_after_it() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        rest.send(rest.now_ns(), RIGHT)
+        bench.spin(lambda: len(bench.acted) == 1)
+        rest.play(Request(Verb.STOP), rest.now_ns())
+        bench.spin(lambda: bench.steps[-1].hold is Hold.UNENGAGED)
+        assert (bench.steps[-1].episode_id, bench.steps[-1].acts) == ("run1-000001", 1)
+        rest.send(rest.now_ns(), RIGHT)
+        bench.spin(lambda: arbiter.health.counts["chunks.unengaged"] == 1)
+        spin_for(0.3, arbiter, rest)
+        assert len(rest.targets) == 1
+        assert bench.steps[-1].acts == 1
+
+
+def test_a_run_that_began_before_it_is_asked_to_stop() -> None:
+    with graph(lambda: Rest(lock_step=False)) as (rest,):
+        rest.machine = EpisodeMachine(EpisodeConfig(()), "run1", 1, 0, 0)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        arbiter = ArbiterNode()
+        asked = rest.heard[topics.REQUEST]
+        spin_until(lambda: len(asked) == 2, arbiter, rest)
+        assert [(request.verb, request.episode_id) for request in asked] == [(Verb.STOP, "run1-000001")] * 2
+        assert not arbiter._engaged
+        arbiter.destroy_node()
+
+
+def test_engaging_waits_for_an_arm_that_stands_where_it_may() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.measured = Pose((0.9, 0.0, 0.2), POINTING_DOWN)
+        bench.spin(lambda: arbiter._pose.pose.position.x == 0.9)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        spin_for(0.3, arbiter, rest)
+        assert not arbiter._engaged
+        bench.measured = HOME
+        bench.spin(lambda: arbiter._engaged)
+
+
+def test_where_nobody_may_engage_nothing_moves_the_arm() -> None:
+    with real_time(engage_allowed=False) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(lambda: arbiter._run is not None)
+        for _ in range(5):
+            rest.send(rest.now_ns(), RIGHT)
+            bench.twist(y=0.5)
+            spin_for(0.1, arbiter, rest)
+        assert not arbiter._engaged and rest.targets == [] and bench.acted == []
+        assert "engage_allowed is false: this arm is not to be moved" in arbiter.health.report(arbiter.wall_ns()).message
+
+
+def test_in_a_dry_run_commands_are_shown_but_not_sent() -> None:
+    with real_time(dry_run=True) as (arbiter, rest):
+        bench, shown = Bench(arbiter, rest), list[PoseStamped]()
+        rest.create_subscription(PoseStamped, "dry_run/target_pose", shown.append, COMMAND)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(lambda: arbiter._engaged)
+
+        def showing() -> bool:
+            rest.send(rest.now_ns(), RIGHT)
+            spin_for(0.1, arbiter, rest)
+            return len(shown) >= 3
+
+        bench.spin(showing)
+        assert bench.acted and rest.targets == [] and rest.count_publishers("target_pose") == 0
+
+
+def test_the_last_words_are_the_measured_pose() -> None:
+    with graph(lambda: Rest(lock_step=False)) as (rest,):
+        poses = rest.create_publisher(PoseStamped, topics.POSE, SENSOR)
+        rest.every(0.02, lambda: poses.publish(convert.pose_message(HOME, rest.now_ns(), "base")))
+        rest.machine = EpisodeMachine(EpisodeConfig(()), "run1", 1, 0, 0)
+        rest.say_state(rest.machine.state)
+        with Process("arbiter", script=HERE) as process:
+            spin_until(lambda: rest.count_publishers(topics.STEP) > 0 and poses.get_subscription_count() > 0, rest)
+            spin_until(lambda: rest.count_subscribers(topics.STATE) > 1 and rest.count_subscribers(topics.ACTION) > 0, rest)
+            spin_for(0.5, rest)  # it hears that nothing runs, before something does
+            rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+
+            def moving() -> bool:
+                rest.send(rest.now_ns(), RIGHT)
+                return len(rest.targets) > 2
+
+            spin_until(moving, rest)
+            process.signal(signal.SIGINT)
+            spin_until(lambda: at(rest.targets[-1][1]) == HOME.position, rest)
+            spin_until(lambda: rest.heard[topics.STEP][-1].hold is Hold.UNENGAGED, rest)
+            assert process.finish()[0] == 0
+
+
+def at(message: PoseStamped) -> tuple[float, float, float]:
+    return message.pose.position.x, message.pose.position.y, message.pose.position.z
+
+
+def test_in_lock_step_the_gripper_has_no_band() -> None:
+    with pytest.raises(ConfigError, match="every step says where the gripper goes"), graph(
+        ArbiterNode, lock_step=True, limits__gripper_band=0.1
+    ):
+        pass
