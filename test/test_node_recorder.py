@@ -207,7 +207,7 @@ def test_a_discarded_episode_leaves_nothing(tmp_path):
     with graph(tmp_path) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
         play(recorder, cell, policy, 2)
-        cell.handle(Request(Verb.DISCARD, "a hand was in the picture"))
+        cell.hear(Request(Verb.DISCARD, "a hand was in the picture"))
         closed(recorder, cell)
         assert (cell.sealed[0].steps, cell.sealed[0].outcome) == (0, Outcome.UNKNOWN)
         assert list((tmp_path / "practice").iterdir()) == []
@@ -218,7 +218,7 @@ def test_an_end_before_any_step_keeps_nothing_and_says_so(tmp_path):
     with graph(tmp_path) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
         cell.observe()
-        cell.handle(Request(Verb.STOP, "wrong object"))
+        cell.hear(Request(Verb.STOP, "wrong object"))
         closed(recorder, cell)
         assert cell.sealed[0].steps == 0 and list((tmp_path / "practice").iterdir()) == []
         policy.close()
@@ -463,7 +463,7 @@ def test_a_verdict_message_alone_is_no_label(tmp_path):
         play(recorder, cell, policy, 1)
         cell.end()
         closed(recorder, cell)
-        cell.handle(Verdict(False, Judge.OPERATOR, cell.stamp))
+        cell.hear(Verdict(False, Judge.OPERATOR, cell.stamp))
         spin_for(0.3, recorder, cell)
         assert not label_path(tmp_path / "practice", "run1-000000").exists()
         policy.close()
