@@ -3,7 +3,7 @@
 #   PYTHON=python3.11      the interpreter that .venv is made with (3.10 to 3.13)
 #   TORCH=cpu|cuda         which build of torch; remembered in .venv, cpu at first
 #   TORCH_INDEX=URL        a package index for torch, instead of the one that TORCH implies
-#   ARGS="..."             more arguments for the command of the target, e.g. make demo ARGS="--seed 2"
+#   ARGS="..."             more arguments for the command of the target, e.g. make demo ARGS="-p learner:overrides:=[seed=2]"
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -28,7 +28,7 @@ BENCH_INSTALLED := $(VENV)/.installed-bench
 .PHONY: help install demo test nightly lint types bench clean
 
 help:
-	@echo "make demo      watch a simulated Franka get better at tasks that it was never shown"
+	@echo "make demo      the whole graph: simulated Frankas get better at a task that they were never shown"
 	@echo "make test      the tests (minutes); make nightly: the long ones"
 	@echo "make install   only set up $(VENV); TORCH=cuda for a GPU (docs/install.md)"
 	@echo "make lint      ruff; make types: mypy"
@@ -38,7 +38,7 @@ help:
 install: $(INSTALLED)
 
 demo: $(INSTALLED)
-	$(BIN)/irevla demo $(ARGS)
+	$(BIN)/irevla up sim --run demo $(ARGS)
 
 # Workers are processes; more threads than cores in each of them cost far more than they bring.
 test nightly bench: export OMP_NUM_THREADS := 1

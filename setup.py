@@ -62,7 +62,7 @@ setup(
         # The node graph where no ROS 2 is installed.
         "embedded": ["eclipse-zenoh", "rosbags"],
         "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"],
-        "bench": ["pybullet", "stable-baselines3", "panda-gym"],
+        "bench": ["pybullet", "stable-baselines3", "panda-gym", "eclipse-zenoh", "rosbags"],
         # Another implementation of the embedded backend's wire format, to test against.
         "conformance": ["zenoh-ros2-sdk"],
     },

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from irevla_ros.ros.errors import MiddlewareError  # noqa: E402
 WARM_UP_S = 1.5
 BURST = 20  # messages a turn of the executor where the rate is not bounded
 DOMAINS = (91, 92)  # so that no other graph on this machine is in the way
-START_S = 30.0
+START_S = 60.0
 LIMITS = {"p50": 1.2, "p99": 1.5}  # of rclpy, for images
 
 
@@ -104,13 +105,18 @@ def listen(case: Case) -> int:
 
     arrivals: list[tuple[int, int, int]] = []  # number, sent at, arrived at
 
+    def arrived(number: int, sent: int) -> None:
+        arrivals.append((number, sent, time.monotonic_ns()))
+        if len(arrivals) == 1:
+            print("first", flush=True)
+
     def on_image(message: Any) -> None:
         stamp = message.header.stamp
-        arrivals.append((int(message.header.frame_id), stamp.sec * 10**9 + stamp.nanosec, time.monotonic_ns()))
+        arrived(int(message.header.frame_id), stamp.sec * 10**9 + stamp.nanosec)
 
     def on_string(message: Any) -> None:
         number, stamp, _ = message.data.split(" ", 2)
-        arrivals.append((int(number), int(stamp), time.monotonic_ns()))
+        arrived(int(number), int(stamp))
 
     def make() -> Node:
         node = Node("listener")
@@ -120,7 +126,7 @@ def listen(case: Case) -> int:
 
     code = run_node(make, args=[])
     kept = [one for one in arrivals if one[2] > arrivals[0][2] + WARM_UP_S * 1e9]
-    latencies = np.array([arrived - sent for _, sent, arrived in kept]) / 1e6
+    latencies = np.array([at - sent for _, sent, at in kept]) / 1e6
     p50, p99 = np.percentile(latencies, (50, 99))
     print(json.dumps({
         "p50": p50, "p99": p99, "messages": len(kept), "lost": 1 - len(kept) / (kept[-1][0] - kept[0][0] + 1),
@@ -140,10 +146,10 @@ def measure(backend: Backend, name: str, seconds: float, domain: int) -> dict[st
     roles = ("listen", "talk")
     children = [subprocess.Popen([*words, role], env=environment, stdout=subprocess.PIPE, text=True) for role in roles]
     try:
-        until = time.monotonic() + START_S
-        while any(_processor_s(child.pid) < 0.3 for child in children) and time.monotonic() < until:
-            time.sleep(0.1)  # imports take longer than that
-        time.sleep(WARM_UP_S + 2.0)
+        assert children[0].stdout is not None
+        if not select.select([children[0].stdout], [], [], START_S)[0]:
+            raise MiddlewareError(f"{name}, {backend.value}", f"nothing arrived in {START_S:g} s", "try on a quieter machine")
+        time.sleep(WARM_UP_S)
         before, start = [_processor_s(child.pid) for child in children], time.monotonic()
         time.sleep(seconds)
         after, elapsed = [_processor_s(child.pid) for child in children], time.monotonic() - start
@@ -178,16 +184,20 @@ def markdown(results: dict[str, Any]) -> str:
     from simulation import table_of
 
     m = results["machine"]
-    text = f"# Middleware: two processes\n\nWritten by `{m['command']}`\n\n{m['cpu']}, {m['cores']} cores, load {m['load_1min']} "
-    text += f"at the start and {m['load_end']} at the end, Python {m['python']}, irevla_ros {m['irevla_ros']}, "
-    text += f"{', '.join(results['backends'].values())}, {m['date']}\n\nMedian of {results['rounds']} rounds of "
-    text += f"{results['seconds']:g} s (smallest to largest); the backends take turns. CPU is of one core.\n"
+    text = f"# Middleware: two processes\n\nWritten by `{m['command']}`\n\n{m['cpu']}, {m['cores']} cores, load "
+    text += f"{m['load_1min']} at the start and {m['load_end']} at the end, Python {m['python']}, "
+    text += f"irevla_ros {m['irevla_ros']}, {', '.join(results['backends'].values())}, {m['date']}\n\n"
+    text += f"Median of {results['rounds']} rounds of {results['seconds']:g} s (smallest to largest); the backends take turns. "
+    text += "CPU is of one core.\n"
     for name, case in CASES.items():
         samples = results["samples"].get(name, {})
         rows = []
         for backend, rounds in samples.items():
-            cells = [[form.format(value) for value in _spread([one[key] for one in rounds])] for key, (_, form) in COLUMNS.items()]
-            rows.append([results["backends"][backend], *(f"{mid} ({low} to {high})" for mid, low, high in cells)])
+            row = [results["backends"][backend]]
+            for key, (_, form) in COLUMNS.items():
+                middle, low, high = map(form.format, _spread([one[key] for one in rounds]))
+                row.append(f"{middle} ({low} to {high})")
+            rows.append(row)
         text += f"\n## {case.title}\n\n" + table_of(["", *(head for head, _ in COLUMNS.values())], rows)
         if len(samples) == 2:
             for key, limit in LIMITS.items():

@@ -87,9 +87,9 @@ class Cell(GraphNode):
     # ---- the episode node ----------------------------------------------------------------------------------------
 
     def start(self, mode: Mode = Mode.TRAIN, seed: int = 3, instruction: str = "press the red button", **more: Any) -> None:
-        self.handle(Start("press-red", instruction, mode, seed, **more))
+        self.hear(Start("press-red", instruction, mode, seed, **more))
 
-    def handle(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
         before = self.phase
         if self.machine.handle(event, self.now_ns(), self.wall_ns()).changed:
             self._changed(before)
@@ -97,7 +97,7 @@ class Cell(GraphNode):
     def _into(self, kept: list[Any]) -> Callable[[Any], None]:
         def received(event: Any) -> None:
             kept.append(event)
-            self.handle(event)
+            self.hear(event)
 
         return received
 
@@ -173,7 +173,7 @@ class Cell(GraphNode):
 
     def end(self, success: bool = True) -> None:
         """The verdict on the newest observation."""
-        self.handle(Verdict(success, Judge.REWARD, self.stamp, self.state.episode_id))
+        self.hear(Verdict(success, Judge.REWARD, self.stamp, self.state.episode_id))
 
     # ---- playing -------------------------------------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ class ToyArm:
 
 
 def drive(learner: GraphLearner, toys: Mapping[str, ToyArm], *, until: Callable[[], bool] = lambda: False,
-          seen: Callable[[Request], object] = lambda _: None, timeout_s: float = 200.0) -> None:  # fmt: skip
+          seen: Callable[[Request], object] = lambda _: None, timeout_s: float = 600.0) -> None:  # fmt: skip
     """Carry out what the learner requests, in this thread, until it has finished."""
     deadline = time.monotonic() + timeout_s
     for name, toy in toys.items():

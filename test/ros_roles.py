@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from irevla_ros.ros import ExternalShutdownException, Node, init, ok, spin, try_shutdown
+from irevla_ros.ros.clock_offset import serve_clock
 from irevla_ros.ros.messages import Image, Int64, String, Trigger, TwistStamped, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED, SENSOR
 from irevla_ros.ros.run import run_node
@@ -20,7 +21,7 @@ from ros_toys import opened, say, spin_until, wait_until
 def main(role: str, arguments: list[str]) -> int:
     roles: dict[str, Callable[..., int]] = {
         "arm": arm, "camera": camera, "flood": flood, "latch": latch, "echo": echo, "forget": forget,
-        "talker": talker, "reopen": reopen,
+        "talker": talker, "reopen": reopen, "clock": clock,
         "robot": robot, "learner": learner, "plain": plain,
     }  # fmt: skip
     return roles[role](*arguments)
@@ -187,15 +188,21 @@ def forget() -> int:
 
 
 def robot() -> int:
-    """One side of two hosts: numbers out, answers in, a service, a latched state."""
+    """One side of two hosts: numbers out, answers in, a service, a latched state that SIGUSR1 changes."""
 
     def make() -> Node:
         node = Node("robot")
         numbers_out = node.create_publisher(Int64, "number", EVENT)
-        node.create_publisher(String, "state", LATCHED).publish(String(data="ready"))
+        state = node.create_publisher(String, "state", LATCHED)
+        state.publish(String(data="ready"))
+        signal.signal(signal.SIGUSR1, lambda *_: changed.append(True))
         sent = [0]
+        changed: list[bool] = []
 
         def tick() -> None:
+            if changed and changed.pop():
+                state.publish(String(data="changed"))
+                say("changed")
             sent[0] += 1
             numbers_out.publish(Int64(data=sent[0]))
 
@@ -228,6 +235,18 @@ def learner() -> int:
     def told(future: Any) -> None:
         if future.done():
             say("answer", future.result().message)
+
+    return run_node(make)
+
+
+def clock(host: str, ahead_s: str) -> int:
+    """Tells a time that is ahead of this host's."""
+
+    def make() -> Node:
+        node = Node("clock")
+        serve_clock(node, host, lambda: time.time_ns() + int(float(ahead_s) * 1e9))
+        say("up")
+        return node
 
     return run_node(make)
 

@@ -155,6 +155,10 @@ class Process:
                 return line
             assert line, f"ended before {word!r}: {''.join(self._errors)}"
 
+    def silent(self) -> bool:
+        """Whether it has said nothing since the last line that was read."""
+        return self._lines.empty()
+
     def signal(self, number: int) -> None:
         self._child.send_signal(number)
 

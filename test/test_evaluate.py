@@ -16,6 +16,7 @@ from irevla_ros.core.stats import Rate
 from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.evaluate import evaluation_requests, recorded
+from irevla_ros.jobs.gate import GATE_SEED
 from irevla_ros.jobs.rollouts import PolicySnapshot, SceneConfig, run_episodes
 from irevla_ros.jobs.train import Trainer
 from irevla_ros.jobs.workers import WorkerPool
@@ -68,9 +69,11 @@ def test_every_task_of_a_category_has_the_same_share_and_the_same_seeds(per_cate
 def test_practice_never_meets_a_start_state_of_evaluation(seed: int, suite: str, tmp_path: Path) -> None:
     config = RunConfig(seed=seed, scene=SceneConfig(suite))
     with WorkerPool(0) as pool, closing(Trainer(tmp_path / "run", config, pool, quiet=True)) as trainer:
-        practised = {trainer._practice_seed(number) for number in range(20_000)}
+        practised = {trainer.record.practice_seed(number) for number in range(20_000)}
     assert len(practised) == 20_000
-    assert practised.isdisjoint(r.seed for r in evaluation_requests(suite, 20_000))
+    evaluated = {r.seed for r in evaluation_requests(suite, 20_000)}
+    gate = set(range(GATE_SEED, GATE_SEED + 20_000))
+    assert practised.isdisjoint(evaluated) and practised.isdisjoint(gate) and evaluated.isdisjoint(gate)
 
 
 def test_start_states_do_not_depend_on_the_policy(suite: str, checkpoints: list[Path]) -> None:

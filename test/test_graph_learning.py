@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,13 +26,16 @@ from irevla_ros.jobs.graph_learning import GraphLearner, Order, Request
 from irevla_ros.jobs.graph_setup import open_learner, shipped_policy
 from irevla_ros.jobs.practice import Practice, as_labelled, encode
 from irevla_ros.jobs.summary import EvaluatedEpisode
-from irevla_ros.learn.irevla import Finish
+from irevla_ros.jobs.train import Trainer
+from irevla_ros.learn.irevla import Finish, UpdateHead
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.sim.env import PandaEnv
 from learner_toys import STEPS, TASK, ToyArm, demonstrations, drive, even, fresh_policy, settings
 from spool_toys import toy_episode
 
 HERE = Path(__file__).resolve().parent
+
+pytestmark = pytest.mark.timeout(1200)  # whole runs; minutes on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +57,13 @@ def closed(learner: GraphLearner) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, sft: Path) -> tuple[Path, list[Request]]:
     run, said = tmp_path_factory.mktemp("runs") / "whole", list[Request]()
-    learner, toys = opened(run, sft)
-    # Between two messages about the status pass 0.2 s; here, with everything in one thread, much happens in that time.
-    drive(learner, toys, seen=lambda request: said.extend((request, learner.status())))
+    learner, toys = opened(run, sft, overrides=("videos=1",))
+
+    def seen(request: Request) -> None:
+        # Between two messages about the status pass 0.2 s; here, with everything in one thread, much happens in that time.
+        said.extend([learner.status()] if isinstance(request, LearnerStatus) else [request, learner.status()])
+
+    drive(learner, toys, seen=seen)
     closed(learner)
     return run, [*said, learner.status()]
 
@@ -71,6 +79,8 @@ def test_a_run_in_the_graph_leaves_what_one_of_irevla_train_does(whole: tuple[Pa
     assert [one["mean"] for one in summary["paired"]] == [0.0]
     for name in ("config.yaml", "metrics.csv", "log.txt", "report.html", "d_rl.json", "tensorboard", "timeline.json"):
         assert (run / name).exists(), name
+    # Before and after, of the one task that was practised; taken from the episodes of the evaluations.
+    assert {path.name for path in (run / "videos").iterdir()} == {f"{TASK}-1000000.{end}" for end in ("webp", "json")}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"sft", f"1-{TASK}-stage1", f"1-{TASK}-stage2"}
 
 
@@ -144,22 +154,22 @@ def test_the_gate_decides_by_category_on_shared_starts() -> None:
 
 
 def test_ppo_learns_from_the_version_that_it_announced_and_no_other(tmp_path: Path, sft: Path) -> None:
-    run, stale = tmp_path / "ppo", 5
+    run, stale, newest = tmp_path / "ppo", 5, list[Announcement]()
     learner, toys = opened(run, sft, method="irevla", overrides=("learning.stage2_steps=1",), gate=0)
 
     def lag(request: Request) -> None:
-        """The policy is slow to take over the second head: its episodes are the first head's for a while."""
+        """The policy is slow to take over the second head: five episodes are the first head's still."""
         nonlocal stale
-        if isinstance(request, Order) and stale and (announced := toys["a"].announced) and announced.version == 3:
-            stale -= 1
+        if isinstance(request, Announcement):
+            newest[:] = [request]
+        elif isinstance(request, Order):
+            late = stale > 0 and newest[0].version == 3
+            stale -= late
             for toy in toys.values():
-                toy.announced = replace(announced, version=2)
-        elif isinstance(request, Order) and (announced := toys["a"].announced) and announced.version == 2 and not stale:
-            for toy in toys.values():
-                toy.announced = replace(announced, version=3)
+                toy.announced = replace(newest[0], version=2) if late else newest[0]
 
     drive(learner, toys, seen=lag)
-    assert stale == 0 and learner.book.rejected >= 5
+    assert stale == 0 and learner.book.rejected == 5
     ledger = json.loads((run / "collected.json").read_text())
     reader = SpoolReader(run / "practice")
     for first, version in ((0, 2), (4, 3), (8, 4)):
@@ -181,7 +191,7 @@ def test_a_person_in_an_evaluation_spoils_it_and_in_practice_does_not(tmp_path: 
     practice = Practice(learner.record.practice)
     assert announced is not None
     for mode, verdict in ((Mode.EVAL, "3 of 3 steps are not the policy's"), (Mode.TRAIN, "")):
-        wanted = learner._wanted(TASK, 7, mode, False, frozenset({announced.version}) if mode is Mode.EVAL else None)
+        wanted = learner._episodes.episode(TASK, 7, mode, False, frozenset({announced.version}) if mode is Mode.EVAL else None)
         toy.begin(wanted.start())
         toy.end(Outcome.SUCCESS, source=ControlSource.HUMAN)
         assert practice.examine(toy.state.episode_id, wanted) == verdict
@@ -244,6 +254,25 @@ def test_a_verdict_given_later_changes_the_reward_and_discarding_asks_again(tmp_
     assert sorted(record.discarded for record in first) == [False, True]
 
 
+def test_an_update_that_is_stopped_leaves_no_trace(tmp_path: Path, sft: Path) -> None:
+    learner, toys = opened(tmp_path / "run", sft)
+    drive(learner, toys, until=lambda: isinstance(learner.machine.next(), UpdateHead))
+    command, stop = learner.machine.next(), threading.Event()
+    assert isinstance(command, UpdateHead)
+    stop.set()
+    saved = (tmp_path / "run" / "stage1.safetensors").read_bytes()
+    assert learner._training.update(command, stop) is False
+    assert (tmp_path / "run" / "stage1.safetensors").read_bytes() == saved
+    closed(learner)
+
+
+def test_irevla_train_does_not_go_on_with_a_run_of_the_graph(tmp_path: Path, sft: Path) -> None:
+    learner, _ = opened(tmp_path / "run", sft)
+    closed(learner)
+    with pytest.raises(ConfigError, match="it was begun by the learner of the graph; irevla up"):
+        Trainer(tmp_path / "run", learner.record.config, None)  # type: ignore[arg-type]
+
+
 def test_wrong_settings_are_refused(tmp_path: Path, sft: Path) -> None:
     with pytest.raises(ConfigError, match="run = 'here': the absolute path"):
         open_learner(settings(Path("here"), sft))
@@ -260,7 +289,7 @@ def test_wrong_settings_are_refused(tmp_path: Path, sft: Path) -> None:
     for changed, text in (({"gate": 5}, "gate = 5: the run in .* began with 4"), ({"tasks": ("press-orange",)}, "tasks = "),
                           ({"sft": str(shipped_policy())}, "the run began with another checkpoint")):  # fmt: skip
         with pytest.raises(ConfigError, match=text):
-            open_learner(settings(tmp_path / "b", sft, **changed))
+            open_learner(replace(settings(tmp_path / "b", sft), **changed))
     with pytest.raises(ConfigError, match="another --name"):
         open_learner(settings(tmp_path / "b", sft, overrides=("seed=2",)))
 
@@ -300,7 +329,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
     for wanted in ("practice/toy-?-000001.*", 4, "practice/toy-?-000006.*", "supervised/*/progress.json", "evaluations/*gate*"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
                                    start_new_session=True)  # fmt: skip
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
             if reached(wanted):
                 os.kill(process.pid, signal.SIGKILL)  # alone: its children must end by themselves
@@ -310,6 +339,6 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
                 process.wait(timeout=0.005)
         process.wait(timeout=60)
     assert kills == 5
-    subprocess.run(command, check=True, timeout=200, capture_output=True, env=environment)
+    subprocess.run(command, check=True, timeout=600, capture_output=True, env=environment)
     assert results(run) == results(whole[0])
     assert json.loads((run / "summary.json").read_text())["complete"] is True

@@ -49,7 +49,7 @@ def test_a_whole_episode_is_the_one_of_the_process(tmp_path: Path) -> None:
         ready(rest, *nodes)
         rest.judge = False
         rest.ask("push-red-cube-left", seed=3)
-        spin_until(lambda: len(rest.heard[topics.POSE]) > 25, *nodes, rest)
+        spin_until(lambda: min(len(rest.heard[topics.POSE]), len(rest.heard[topics.GRIPPER])) > 25, *nodes, rest)
         rest.request(Request(Verb.STOP, "", "r-000001"))
         spin_until(rest.phase(Phase.IDLE, 1), *nodes, rest)
         poses = [(m.pose.position.x, m.pose.position.y, m.pose.position.z) for m in rest.heard[topics.POSE]]
@@ -369,6 +369,22 @@ def test_where_nobody_may_engage_nothing_moves_the_arm() -> None:
         assert "engage_allowed is false: this arm is not to be moved" in arbiter.health.report(arbiter.wall_ns()).message
 
 
+def test_in_a_dry_run_commands_are_shown_but_not_sent() -> None:
+    with real_time(dry_run=True) as (arbiter, rest):
+        bench, shown = Bench(arbiter, rest), list[PoseStamped]()
+        rest.create_subscription(PoseStamped, "dry_run/target_pose", shown.append, COMMAND)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(lambda: arbiter._engaged)
+
+        def showing() -> bool:
+            rest.send(rest.now_ns(), RIGHT)
+            spin_for(0.1, arbiter, rest)
+            return len(shown) >= 3
+
+        bench.spin(showing)
+        assert bench.acted and rest.targets == [] and rest.count_publishers("target_pose") == 0
+
+
 def test_the_last_words_are_the_measured_pose() -> None:
     with graph(lambda: Rest(lock_step=False)) as (rest,):
         poses = rest.create_publisher(PoseStamped, topics.POSE, SENSOR)
@@ -388,8 +404,8 @@ def test_the_last_words_are_the_measured_pose() -> None:
             spin_until(moving, rest)
             process.signal(signal.SIGINT)
             spin_until(lambda: at(rest.targets[-1][1]) == HOME.position, rest)
+            spin_until(lambda: rest.heard[topics.STEP][-1].hold is Hold.UNENGAGED, rest)
             assert process.finish()[0] == 0
-        assert rest.heard[topics.STEP][-1].hold is Hold.UNENGAGED
 
 
 def at(message: PoseStamped) -> tuple[float, float, float]:

@@ -24,6 +24,7 @@ from irevla_ros.core.types import ControlSource, Episode, Mode, Outcome, Termina
 from irevla_ros.data.paths import label_path, log_path, side_path
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.side import SideWriter
+from irevla_ros.nodes import topics
 from irevla_ros.nodes.recorder import RecorderNode
 from ros_toys import opened, spin_for, spin_until
 
@@ -206,7 +207,7 @@ def test_a_discarded_episode_leaves_nothing(tmp_path):
     with graph(tmp_path) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
         play(recorder, cell, policy, 2)
-        cell.handle(Request(Verb.DISCARD, "a hand was in the picture"))
+        cell.hear(Request(Verb.DISCARD, "a hand was in the picture"))
         closed(recorder, cell)
         assert (cell.sealed[0].steps, cell.sealed[0].outcome) == (0, Outcome.UNKNOWN)
         assert list((tmp_path / "practice").iterdir()) == []
@@ -217,7 +218,7 @@ def test_an_end_before_any_step_keeps_nothing_and_says_so(tmp_path):
     with graph(tmp_path) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
         cell.observe()
-        cell.handle(Request(Verb.STOP, "wrong object"))
+        cell.hear(Request(Verb.STOP, "wrong object"))
         closed(recorder, cell)
         assert cell.sealed[0].steps == 0 and list((tmp_path / "practice").iterdir()) == []
         policy.close()
@@ -243,6 +244,30 @@ def test_a_late_verdict_and_a_late_discard_become_labels(tmp_path):
         assert [(label.outcome, label.who, label.discard) for label in found] == [
             (Outcome.SUCCESS, "ada", False), (None, "ada", True)]  # fmt: skip
         policy.close()
+
+
+def test_the_operators_verdict_on_a_sealed_episode_becomes_a_label_also_when_the_next_has_begun(tmp_path):
+    with graph(tmp_path) as (recorder, cell):
+        say = cell.speak(Verdict, topics.VERDICT)
+        policy = begin(recorder, cell, tmp_path)
+        cell.requests = []
+        play(recorder, cell, policy, 2)
+        cell.end(success=False)
+        closed(recorder, cell)
+        policy.close()
+        first, reader = cell.state.episode_id, SpoolReader(tmp_path / "practice")
+        spin_until(lambda: recorder.count_publishers(topics.VERDICT) and cell.count_subscribers(topics.VERDICT), recorder, cell)
+        say(Verdict(True, Judge.REWARD, 1, first))  # a detector does not judge what is over
+        say(Verdict(True, Judge.OPERATOR, 2, "run1-000099"))
+        say(Verdict(True, Judge.OPERATOR, 3, first))
+        spin_until(lambda: len(reader.labels(first).labels) == 1, recorder, cell)
+        begin(recorder, cell, tmp_path).close()
+        say(Verdict(False, Judge.OPERATOR, 4, first))
+        say(Verdict(False, Judge.OPERATOR, 5, first))  # said twice, meant once
+        spin_until(lambda: len(reader.labels(first).labels) == 2, recorder, cell)
+        spin_for(0.2, recorder, cell)
+        found = reader.labels(first).labels
+        assert [(label.outcome, label.who) for label in found] == [(Outcome.SUCCESS, "operator"), (Outcome.FAILURE, "operator")]
 
 
 def test_a_lost_step_record_ends_the_episode_there_and_stops_the_run(tmp_path):
@@ -438,7 +463,7 @@ def test_a_verdict_message_alone_is_no_label(tmp_path):
         play(recorder, cell, policy, 1)
         cell.end()
         closed(recorder, cell)
-        cell.handle(Verdict(False, Judge.OPERATOR, cell.stamp))
+        cell.hear(Verdict(False, Judge.OPERATOR, cell.stamp))
         spin_for(0.3, recorder, cell)
         assert not label_path(tmp_path / "practice", "run1-000000").exists()
         policy.close()

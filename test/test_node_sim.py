@@ -67,7 +67,9 @@ def test_an_observation_waits_for_both_halves_of_its_answer_and_then_for_the_rec
     with lock_step(wait_recorder=True) as (sim, rest):
         bench = Bench(sim, rest)
         bench.start()
-        bench.spin(lambda: bench.stamps == [BEGIN])
+        heard = rest.heard
+        bench.spin(lambda: bench.stamps and heard[topics.POSE] and heard[topics.GRIPPER] and heard[topics.SIM_STATE])
+        assert bench.stamps == [BEGIN]
         assert [convert.stamp_of(m.header) for m in rest.heard[topics.POSE] + rest.heard[topics.GRIPPER]] == [BEGIN] * 2
         assert [(s.stamp_ns, s.task, s.success, s.failure) for s in rest.heard[topics.SIM_STATE]] == [
             (BEGIN, "press-red", False, False)
@@ -83,7 +85,8 @@ def test_an_observation_waits_for_both_halves_of_its_answer_and_then_for_the_rec
         spin_for(0.3, sim, rest)
         assert bench.stamps == [BEGIN]  # the recorder has not said that it has the observation
         rest.recorded.publish(Int64(data=BEGIN))
-        bench.spin(lambda: bench.stamps == [BEGIN, BEGIN + PERIOD])
+        bench.spin(lambda: len(heard[topics.POSE]) == len(heard[topics.GRIPPER]) == len(bench.stamps) == 2)
+        assert bench.stamps[1] == BEGIN + PERIOD
         env.step_to(THERE.p, 0.0, -1.0)
         at = rest.heard[topics.POSE][1].pose.position
         np.testing.assert_array_equal([at.x, at.y, at.z], env.world.arm.tip()[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -272,6 +273,22 @@ def test_two_hosts_over_tls(hosts: dict[str, dict[str, Any]]) -> None:
         robot.expect("echo")
 
 
+@pytest.mark.nightly
+def test_a_host_of_another_authority_is_sent_away(hosts: dict[str, dict[str, Any]], authorities: Path) -> None:
+    theirs = {f"IREVLA_TLS_{name}": str(authorities / "theirs" / file)
+              for name, file in (("CA", "ca.pem"), ("CERT", "robot.pem"), ("KEY", "robot.key"))}  # fmt: skip
+    stranger = {**hosts["robot"], "environment": {**hosts["robot"]["environment"], **theirs}}
+    with Process("learner", **hosts["gpu"]) as learner:
+        learner.expect("up")
+        with Process("robot", **stranger) as robot:
+            robot.expect("up")
+            time.sleep(5.0)  # it tries again and again
+            assert learner.silent()
+        with Process("robot", **hosts["robot"]):
+            assert learner.expect("state") == "state ready"
+            learner.expect("answer")
+
+
 def test_the_next_process_takes_over_the_gateway(hosts: dict[str, dict[str, Any]]) -> None:
     with Process("robot", **hosts["robot"]) as robot, Process("latch", "first", "x", **hosts["gpu"]) as first:
         first.expect("latched")
@@ -290,12 +307,16 @@ def test_the_next_process_takes_over_the_gateway(hosts: dict[str, dict[str, Any]
 def test_a_link_that_is_cut_and_restored(hosts: dict[str, dict[str, Any]]) -> None:
     """Longer than Zenoh's lease of 10 s, so that the link is given up and made again."""
     with Process("robot", **hosts["robot"]) as robot, Process("learner", **hosts["gpu"]) as learner:
+        assert learner.expect("state") == "state ready"
         learner.expect("answer")
         last = int(robot.expect("echo").split()[1])
         cut(hosts["gpu"], "down")
+        robot.signal(signal.SIGUSR1)
+        robot.expect("changed")
         time.sleep(12.0)
         cut(hosts["gpu"], "up")
         start = time.monotonic()
+        assert learner.expect("state") == "state changed"
         # 20 numbers a second: those of the cut are lost, later ones come back.
         while int(robot.expect("echo").split()[1]) < last + 240:
             pass

@@ -195,8 +195,8 @@ class TestDeath:
 class TestClosing:
     def test_contexts_close_while_messages_pour_in(self) -> None:
         """Zenoh waits for tasks of its own while it holds the interpreter, for which a reading thread waits."""
-        with Process("flood", "flood"), Process("reopen", "flood", 25) as child:
-            for number in range(25):
+        with Process("flood", "flood"), Process("reopen", "flood", 15) as child:
+            for number in range(15):
                 assert child.expect("closed") == f"closed {number}"
             assert child.finish()[0] == 0
 

@@ -5,6 +5,7 @@ Each line is ok, warn (works, but something is slower or left out) or FAIL (some
 examples:
   irevla doctor
   irevla doctor --runs /data/runs       the folder whose disk space counts
+  irevla doctor --clocks                also the clocks of the other hosts (docs/middleware.md)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 from irevla_ros import __version__
 from irevla_ros.cli.runs import RUNS
 from irevla_ros.core.errors import IrevlaError
+from irevla_ros.ros.backend import choose
 
 if TYPE_CHECKING:
     import gymnasium
@@ -67,14 +69,19 @@ class Check:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs (%(default)s)")
+    parser.add_argument("--clocks", action="store_true", help="measure the clocks of the other hosts of the graph")
+    parser.add_argument("--clock-limit", type=float, default=20.0, metavar="MS",
+                        help="milliseconds that they may be apart (default: %(default)g)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Print each check as soon as it is known; 1 when one failed, else 0."""
     checks: list[Callable[[], Iterator[Check]]] = [
         check_python, check_machine, check_torch, check_libraries, check_simulator, check_weights,
-        lambda: check_disk(args.runs), check_speed,
+        check_middleware, lambda: check_disk(args.runs), check_speed,
     ]  # fmt: skip
+    if args.clocks:
+        checks.append(lambda: check_clocks(args.clock_limit / 1e3))
     count = dict.fromkeys(Status, 0)
     print(f"irevla {__version__}")
     for check in checks:
@@ -137,6 +144,36 @@ def check_import(distribution: str, module: str, status: Status, remedy: str) ->
         return Check(distribution, Status.OK, "imports; installed under another name")
     except ImportError as error:
         return Check(distribution, status, str(error).splitlines()[0], remedy)
+
+
+def check_middleware() -> Iterator[Check]:
+    """Which backend carries the nodes, and why it is this one."""
+    try:
+        choice = choose(os.environ)
+    except IrevlaError as error:
+        yield Check("middleware", Status.WARN, str(error), "only the nodes need it: docs/middleware.md")
+        return
+    yield Check("middleware", Status.OK, f"{choice.backend.value}: {choice.reason}")
+
+
+def check_clocks(limit_s: float) -> Iterator[Check]:
+    """The clock of every host that tells it, against this one's."""
+    try:
+        choose(os.environ)
+        measured = importlib.import_module("irevla_ros.ros.clock_offset").measure_all()
+    except IrevlaError as error:
+        yield Check("clocks", Status.FAIL, str(error), "docs/middleware.md")
+        return
+    if not measured:
+        yield Check("clocks", Status.WARN, "no other host tells its time",
+                    "run there: python -m irevla_ros.ros.clock_offset")  # fmt: skip
+    for host, offset in measured.items():
+        found = f"{1e3 * offset.offset_s:+.1f} ms, give or take {1e3 * offset.error_s:.1f} ms"
+        if offset.within(limit_s):
+            yield Check(f"clock of {host}", Status.OK, found)
+        else:
+            remedy = f"more than {1e3 * limit_s:g} ms may be between them: synchronise both hosts (chrony, PTP)"
+            yield Check(f"clock of {host}", Status.FAIL, found, remedy)
 
 
 def check_weights() -> Iterator[Check]:

@@ -102,7 +102,8 @@ class Announcement(Message):
 
 @dataclass(frozen=True)
 class PolicyVersion(Message):
-    """``policy/version``: what acts now; latched. ``refused``: why the newest announcement was not taken, "" if it was."""
+    """``policy/version``: what each arm acts with from its next reset on; latched. ``version`` is -1 before anything was
+    loaded. ``refused``: why the newest announcement was not taken, "" if it was."""
 
     KIND: ClassVar[str] = "policy/version"
 

@@ -91,7 +91,7 @@ class Health:
         self.counts: Counter[str] = Counter()
         self._checks: dict[str, Check] = {}
         self._meters: dict[str, tuple[RateMeter, float, int]] = {}
-        self._absorbed: dict[str, int] = {}
+        self._absorbed: dict[str, float] = {}
 
     def check(self, name: str, level: Level, text: str = "") -> None:
         """Set or replace the finding ``name``."""
@@ -103,7 +103,7 @@ class Health:
         self._meters[name] = (meter, lowest_hz, stale_ns)
         return meter
 
-    def absorb(self, prefix: str, counts: Mapping[str, int]) -> None:
+    def absorb(self, prefix: str, counts: Mapping[str, float]) -> None:
         """Show another part's running totals as ``<prefix>.<name>``."""
         self._absorbed.update({f"{prefix}.{name}": n for name, n in counts.items()})
 

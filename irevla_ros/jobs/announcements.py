@@ -41,6 +41,10 @@ class Announcements:
         """All under which the same weights were announced."""
         return frozenset(one.version for one in self._made if _same(one, announcement))
 
+    def versions_of(self, checkpoint: str) -> frozenset[int]:
+        """All under which ``checkpoint`` was announced with its own head."""
+        return frozenset(one.version for one in self._made if one.checkpoint == checkpoint and not one.head)
+
 
 def _same(one: Announcement, other: Announcement) -> bool:
     return (one.checkpoint_sha256, one.head_sha256) == (other.checkpoint_sha256, other.head_sha256)

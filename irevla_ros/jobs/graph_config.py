@@ -12,8 +12,6 @@ from irevla_ros.jobs.orders import OrderConfig
 from irevla_ros.learn.plan import Plan
 from irevla_ros.sim.suite import load_suite
 
-SECOND = 1_000_000_000
-
 
 @dataclass(frozen=True)
 class LearnerConfig:

@@ -9,7 +9,7 @@ the command gives, and episodes are found again in the spool.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
 from typing import Any
@@ -18,12 +18,13 @@ import torch
 
 from irevla_ros.core.episode_state import EpisodeState, Start
 from irevla_ros.core.graph_messages import Announcement, LearnerStatus, PolicyVersion, Proposal, Sealed
-from irevla_ros.core.types import Mode
 from irevla_ros.jobs.announcements import Announcements
 from irevla_ros.jobs.background import ExpertCollector, run_in_process
+from irevla_ros.jobs.episode_plan import EpisodePlan, Starts
 from irevla_ros.jobs.evaluate import EVALUATION_SEED
 from irevla_ros.jobs.gate import GATE_SEED, decide, keep_decision, read_decisions
-from irevla_ros.jobs.graph_config import SECOND, LearnerConfig
+from irevla_ros.jobs.graph_config import LearnerConfig
+from irevla_ros.jobs.graph_videos import write_videos
 from irevla_ros.jobs.head_training import HeadTraining
 from irevla_ros.jobs.orders import OrderBook, Wanted
 from irevla_ros.jobs.practice import Practice
@@ -31,7 +32,6 @@ from irevla_ros.jobs.report import write_report
 from irevla_ros.jobs.run_record import RunRecord
 from irevla_ros.jobs.summary import EvaluatedEpisode, Evaluation
 from irevla_ros.jobs.supervised_job import JobProgress
-from irevla_ros.jobs.supervised_manifest import SupervisedManifest, manifest_for
 from irevla_ros.learn.irevla import (
     AddedToDRL,
     AddToDRL,
@@ -50,7 +50,6 @@ from irevla_ros.learn.irevla import (
     UpdateDone,
     UpdateHead,
 )
-from irevla_ros.sim.tasks import FAMILIES
 
 STATUS_S = 0.2  # between two messages about the status
 
@@ -87,6 +86,7 @@ class GraphLearner:
         self.machine, self.plan = record.machine, record.machine.state.plan
         self.announcements = Announcements(record.folder, run_id)
         self.practice, self._training = Practice(record.practice), HeadTraining(record)
+        self._episodes = EpisodePlan(record, config.rate_hz)
         self.book = OrderBook(config.arms, self.practice.examine, config.orders)
         self.expert = ExpertCollector(record.expert, record.config, record.console) if self._learns_from_experts() else None
         self.policy: PolicyVersion | None = None
@@ -174,6 +174,8 @@ class GraphLearner:
             self.record.done(event, started)
         self._announce(command.checkpoint)
         self._now("finishing", "", "writing the report")
+        yield Work(lambda: write_videos(self.record, self._training.practice, self._episodes, self.announcements,
+                                        command.checkpoint))  # fmt: skip
         yield Work(lambda: self._report(complete=True))
         self.finished = True
         self._now("finished", "", f"report: {self.record.folder / 'report.html'}")
@@ -202,7 +204,7 @@ class GraphLearner:
         label = self.record.method_label(command)
         self._now("evaluation", "", f"{label}, checkpoint {command.checkpoint}")
         config = self.config
-        starts = self._starts(EVALUATION_SEED, {"expert": config.evaluate_expert, "rl": self.record.config.evaluation,
+        starts = self._episodes.starts(EVALUATION_SEED, {"expert": config.evaluate_expert, "rl": self.record.config.evaluation,
                                                 "unseen": config.evaluate_unseen})  # fmt: skip
         episodes = yield from self._evaluate(command.checkpoint, starts)
         Evaluation(label, command.checkpoint, True, episodes).write(self.record.folder)
@@ -223,7 +225,7 @@ class GraphLearner:
     def _(self, command: CollectEpisodes) -> Steps:
         self._announce(self._training.stage1.start.init_from, self._training.head(command.head_version))
         self._now("harvest" if command.deterministic else "stage 1", command.task, "practising")
-        wanted = self._practice_of(command)
+        wanted = self._episodes.practice(command, self._versions())
         yield from self._want(wanted)
         accepted = yield UNTIL_COMPLETE
         successes = yield Work(lambda: self._training.remember(command, [accepted[i] for i in range(len(wanted))]))
@@ -234,9 +236,11 @@ class GraphLearner:
     @_do.register
     def _(self, command: UpdateHead) -> Steps:
         following = self.record.after(UpdateDone(command.head_version))
-        if isinstance(following, CollectEpisodes) and self._any_version(following):
-            yield from self._want(self._practice_of(following))  # the arms need not wait for the new head
-        self._now("stage 1", command.task, f"learning; {'the arms go on' if self.book.wanted else 'the arms wait'}")
+        arms = "wait"
+        if isinstance(following, CollectEpisodes) and self._episodes.any_version(following):
+            yield from self._want(self._episodes.practice(following, self._versions()))
+            arms = "go on"
+        self._now("stage 1", command.task, f"learning; the arms {arms}")
         if not (yield Work(lambda: self._training.update(command, self._stop))):
             yield None  # it was stopped, and so are we
         return UpdateDone(command.head_version)
@@ -262,34 +266,10 @@ class GraphLearner:
             self.book.want(wanted, found)
             self._out.append(Proposal(wanted[0].task, wanted[0].instruction, wanted[0].mode))
 
-    def _any_version(self, command: CollectEpisodes) -> bool:
-        """SACfD learns from any policy, except where the policy itself is what is kept: zero-shot and at the end."""
-        return self.plan.algorithm == "sacfd" and command.mode is Mode.TRAIN and not command.deterministic
-
-    def _practice_of(self, command: CollectEpisodes) -> list[Wanted]:
-        # In mode demo of the graph nobody acts: zero-shot episodes are of mode train, and told apart when they are read.
-        versions = None if self._any_version(command) else self._versions()
-        return [self._wanted(command.task, self.record.practice_seed(number), Mode.TRAIN, command.deterministic, versions)
-                for number in range(command.first, command.first + command.episodes)]  # fmt: skip
-
-    def _wanted(self, name: str, seed: int, mode: Mode, deterministic: bool, versions: frozenset[int] | None) -> Wanted:
-        task = self.record.suite.task(name)
-        limit = round(FAMILIES[task.family].time_limit * SECOND / self.config.rate_hz)
-        return Wanted(name, task.instruction, mode, seed, deterministic, limit, versions)
-
-    def _starts(self, first_seed: int, counts: Mapping[str, int]) -> list[tuple[str, int]]:
-        """Task and seed of so many episodes of each category, rounded up to equal shares of its tasks."""
-        starts = []
-        for category, count in counts.items():
-            tasks = self.plan.tasks if category == "rl" else [task.name for task in getattr(self.record.suite, category)]
-            share = -(-count // max(1, len(tasks)))
-            starts += [(task, first_seed + index) for task in tasks for index in range(share)]
-        return starts
-
-    def _evaluate(self, checkpoint: str, starts: Sequence[tuple[str, int]]) -> Steps:
+    def _evaluate(self, checkpoint: str, starts: Starts) -> Steps:
         """What the policy of ``checkpoint`` makes of the start states, as ``EvaluatedEpisode``s in their order."""
         self._announce(checkpoint)
-        yield from self._want([self._wanted(task, seed, Mode.EVAL, True, self._versions()) for task, seed in starts])
+        yield from self._want(self._episodes.evaluation(starts, self._versions()))
         accepted = yield UNTIL_COMPLETE
         records = [self.practice.record(accepted[index]) for index in range(len(starts))]
         self.book.want(())
@@ -316,22 +296,17 @@ class GraphLearner:
 
     def _supervise(self, command: RunSupervised) -> bool:
         """In the training thread."""
-        record, name = self.record, command.save_as
-        logged = 0
-
-        def manifest() -> SupervisedManifest:
-            d_rl = [episode for names in record.d_rl().values() for episode in names]
-            return manifest_for(command, record.config, checkpoints=record.folder / "checkpoints", expert=record.expert.root,
-                                practice=record.practice.root, d_rl=self._training.practice.usable(d_rl))  # fmt: skip
+        record, logged = self.record, 0
 
         def note(progress: JobProgress) -> None:
             nonlocal logged
             self._job = progress
             if progress.loss is not None and progress.step > logged:
                 logged = progress.step
-                record.metrics.log(progress.step, {"loss": progress.loss}, f"supervised/{name}")
+                record.metrics.log(progress.step, {"loss": progress.loss}, f"supervised/{command.save_as}")
 
-        return run_in_process(record.folder / "supervised" / name, manifest, self._stop, note)
+        return run_in_process(record.folder / "supervised" / command.save_as, lambda: self._training.manifest(command),
+                              self._stop, note)  # fmt: skip
 
     def _gate(self, candidate: str, present: str) -> Steps:
         """Is the result of stage 2 to be adopted? Both are measured by the arms, on the same start states."""
@@ -341,7 +316,7 @@ class GraphLearner:
                 return decision.adopted
         if config.gate == 0:
             return True
-        starts = self._starts(GATE_SEED, {"expert": config.gate, "rl": config.gate})
+        starts = self._episodes.starts(GATE_SEED, {"expert": config.gate, "rl": config.gate})
         self._now("gate", "", f"before: {present}")
         before = yield from self._evaluate(present, starts)
         self._now("gate", "", f"after: {candidate}")

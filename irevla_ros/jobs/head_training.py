@@ -1,4 +1,4 @@
-"""Stage 1 with episodes from the graph: what the training thread does, and nobody else."""
+"""Learning with episodes from the graph: what the training thread does, and nobody else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from irevla_ros.jobs.jsonfile import read_json, write_json
 from irevla_ros.jobs.practice import Practice
 from irevla_ros.jobs.run_record import RunRecord
 from irevla_ros.jobs.stage1 import Stage1
-from irevla_ros.learn.irevla import CollectEpisodes, EndTask, EpisodesCollected, StartTask, UpdateHead
+from irevla_ros.jobs.supervised_manifest import SupervisedManifest, manifest_for
+from irevla_ros.learn.irevla import CollectEpisodes, EndTask, EpisodesCollected, RunSupervised, StartTask, UpdateHead
 from irevla_ros.policy.checkpoint import save_head, save_vla
 
 HEADS_KEPT = 4  # the policy may still be loading an older one
@@ -79,6 +80,13 @@ class HeadTraining:
     def end(self, command: EndTask) -> None:
         save_vla(self.record.checkpoint(command.save_as), self.stage1.vla,
                  {"task": command.task, "seed": self.record.config.seed, "irevla_ros": __version__})  # fmt: skip
+
+    def manifest(self, command: RunSupervised) -> SupervisedManifest:
+        """What stage 0 or 2 is to learn from: without what has been discarded since it went into D_RL."""
+        record = self.record
+        d_rl = [episode for names in record.d_rl().values() for episode in names]
+        return manifest_for(command, record.config, checkpoints=record.folder / "checkpoints", expert=record.expert.root,
+                            practice=record.practice.root, d_rl=self.practice.usable(d_rl))  # fmt: skip
 
     @staticmethod
     def head(version: int) -> str:

@@ -31,6 +31,10 @@ class Practice:
     def record(self, episode_id: str) -> EpisodeRecord:
         return self._reader.record(episode_id)
 
+    def frames(self, episode_id: str, camera: str) -> Episode:
+        """The episode with the pictures of one camera, without latents."""
+        return self._reader.read(episode_id, cameras=(camera,), latents=False)
+
     def examine(self, episode_id: str, wanted: Wanted) -> str:
         """ACCEPTED, ABSENT, or why the episode does not answer the order."""
         if not sealed_path(self._spool.root, episode_id).is_file():

@@ -10,6 +10,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 
 from irevla_ros import __version__
+from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import CATEGORIES, Episode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.jobs.collect import collect_demonstrations
@@ -57,6 +58,8 @@ class Trainer:
     def __init__(
         self, folder: Path, config: RunConfig, pool: WorkerPool, *, sft_run: Path | None = None, quiet: bool = False
     ) -> None:
+        if (folder / "graph.json").is_file():
+            raise ConfigError(f"run {folder}", "it was begun by the learner of the graph", f"irevla up sim --run {folder}")
         self.folder, self.config, self.pool, self.sft_run = folder, config, pool, sft_run
         self.suite = load_suite(config.scene.suite)
         sft = "" if sft_run is None else str((sft_run / "checkpoints" / "sft").resolve())

@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.arbiter_config import ArbiterConfig, Refused
 from irevla_ros.core.arbiter_step import ArbiterStep, Hold
 from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
-from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.health import Level
-from irevla_ros.core.limits import Base, Limits
 from irevla_ros.core.messages import MessageError
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import ControlSource, Mode
 from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.arbiter_parameters import ArbiterNodeConfig, LockStepConfig
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import declare
-from irevla_ros.nodes.streams import NEVER
 from irevla_ros.ros.messages import CameraInfo, JointState, JointTrajectory, PoseStamped, TwistStamped
 from irevla_ros.ros.qos import COMMAND
 from irevla_ros.ros.run import run_node
@@ -37,44 +34,6 @@ REPEAT_S = 1.0
 OPEN_M, CLOSED_M = 0.08, 0.0
 BETWEEN = (Hold.WAITING, Hold.EXHAUSTED, Hold.TOO_SOON)  # between two steps that is as it should be
 POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
-
-
-@dataclass(frozen=True)
-class ArbiterNodeConfig:
-    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists;
-    engage_allowed: false where nobody may move the arm, neither policy nor script nor human."""
-
-    lock_step: bool = False
-    rate_hz: float = 10.0
-    cameras: tuple[str, ...] = ("front",)
-    script: bool = False
-    frame: str = "base"
-    engage_allowed: bool = True
-
-    def __post_init__(self) -> None:
-        if self.rate_hz <= 0 or not self.cameras:
-            raise ConfigError(f"rate_hz = {self.rate_hz}, cameras = {list(self.cameras)}", "positive, and at least one",
-                              "give 10.0 and the camera whose images are recorded")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LockStepConfig(ArbiterConfig):
-    """The same motion as in the in-process simulator; the simulator waits, so that nothing is stale but by accident."""
-
-    limits: Limits = field(default_factory=lambda: Limits(base=Base.MEASURED, step_m=0.2, step_rad=0.6, leash_m=0.3,
-                                                          leash_rad=1.0, gripper_band=0.0))  # fmt: skip
-    min_tick_ns: int = 0
-    pose_ns: int = 60 * SECOND
-    command_ns: int = 60 * SECOND
-    human_ns: int = 60 * SECOND
-    chunk_age_ns: int = 60 * SECOND
-    jump_ns: int = NEVER
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.limits.gripper_band > 0:
-            raise ConfigError(f"limits.gripper_band = {self.limits.gripper_band} in lock step",
-                              "every step says where the gripper goes", "set it to 0")  # fmt: skip
 
 
 class ArbiterNode(GraphNode):
@@ -94,9 +53,8 @@ class ArbiterNode(GraphNode):
         self._run: EpisodeState | None = None  # the run that is, or is to be, engaged
         self._engaged = False
         self._unseen = ""  # the episode whose run began before this process did
-        self._said_wall_ns = 0
         self._pose: PoseStamped | None = None
-        self._pose_ns = -1
+        self._pose_ns = self._pose_wall_ns = -1
         self._pending: tuple[ControlSource, ActionChunk] | None = None  # lock step: waits for its pose
         self._last: ArbiterStep | None = None  # that acted, in this run
         self._ticked_wall_ns = self._recorded_wall_ns = 0
@@ -104,8 +62,9 @@ class ArbiterNode(GraphNode):
         self._grip: float | None = None  # the human's
         self._released_ns = -1
 
-        self._target = self.create_publisher(PoseStamped, topics.TARGET, COMMAND)
-        self._gripper = self.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
+        to = topics.DRY_RUN if self._config.dry_run else ""
+        self._target = self.create_publisher(PoseStamped, topics.of(to, topics.TARGET), COMMAND)
+        self._gripper = self.create_publisher(JointState, topics.of(to, topics.GRIPPER_COMMAND), COMMAND)
         self._record = self.speak(ArbiterStep, topics.STEP)
         self._request = self.speak(Request, topics.REQUEST)
         qos = topics.observation_qos(config.lock_step)
@@ -190,9 +149,10 @@ class ArbiterNode(GraphNode):
             return
         at, turn, stamp_ns = message.pose.position, message.pose.orientation, convert.stamp_of(message.header)
         self.seen(stamp_ns)
-        if not self._core.pose((at.x, at.y, at.z), (turn.x, turn.y, turn.z, turn.w), stamp_ns, self.wall_ns()):
+        wall_ns = self.wall_ns()
+        if not self._core.pose((at.x, at.y, at.z), (turn.x, turn.y, turn.z, turn.w), stamp_ns, wall_ns):
             return
-        self._pose, self._pose_ns = message, stamp_ns
+        self._pose, self._pose_ns, self._pose_wall_ns = message, stamp_ns, wall_ns
         if not self._engaged:
             self._try_engage()
         elif self._pending is not None:
@@ -295,8 +255,10 @@ class ArbiterNode(GraphNode):
         self.health.absorb("core", self._core.counts)
 
     def on_shutdown(self) -> None:
-        if self._engaged and self._pose is not None:
-            self._leave()
+        if not self._engaged:
+            return
+        self._leave()
+        if self._pose is not None and self.wall_ns() - self._pose_wall_ns <= self._core.config.pose_ns:
             self._pose.header = convert.header(self.now_ns(), self._config.frame)
             self._target.publish(self._pose)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine, Handled
 from irevla_ros.core.episode_state import EpisodeState, Event, Judged, Phase, Request, ResetDone, Start, Verb, Verdict
@@ -86,7 +88,7 @@ class EpisodeNode(GraphNode):
         problem = "nothing is ordered, and no tasks are set" if start is None else self._begin(start)
         return _answered(response, problem, self._machine.state)
 
-    def _on_verb(self, verb: Verb):  # type: ignore[no-untyped-def]
+    def _on_verb(self, verb: Verb) -> Callable[[Any, Any], Any]:
         def asked(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             return _answered(response, self._handle(Request(verb, "by the operator")), self._machine.state)
 

@@ -20,9 +20,9 @@ class OrdersConfig:
     """Where episodes come from beside the learner's orders.
 
     operator_starts: an order, or an episode of the list below, waits for the operator's ``episode/start``. auto: the list is
-    gone through for ever, each episode right after the last; ``episodes`` stops it after so many, 0 never. tasks: in turn;
-    instructions: one for each task, and with a ``suite`` (name or YAML file of the simulator's) the suite's own where none
-    are given, as is, in lock step, the suite's time limit. seed: of the run's episode 0; each next one's is one higher.
+    gone through for ever, each episode right after the last; ``episodes`` stops this process after so many, 0 never. tasks:
+    in turn; instructions: one for each task, and with a ``suite`` (name or YAML file of the simulator's) the suite's own where
+    none are given, as is, in lock step, the suite's time limit. seed: of the run's episode 0; each next one's is one higher.
     """
 
     operator_starts: bool = False

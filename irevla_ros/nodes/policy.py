@@ -7,8 +7,12 @@ with. What is announced and cannot be verified is refused, and what acted before
 from __future__ import annotations
 
 import sys
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from irevla_ros.core.errors import CheckpointError, ConfigError, IrevlaError
 from irevla_ros.core.graph_messages import Announcement, PolicyVersion
@@ -25,6 +29,7 @@ from irevla_ros.ros.qos import LATCHED
 from irevla_ros.ros.run import run_node
 from irevla_ros.ros.worker import LatestWorker
 
+KEPT = 512  # durations of inference, for the percentiles in the diagnostics
 Encoded = list[tuple[Wanted, tuple[FloatArray, HalfArray]]]
 
 
@@ -66,6 +71,7 @@ class PolicyNode(GraphNode):
         self._wanted: Announcement | None = None
         self._loading = bool(config.checkpoint)
         self._resetting: list[PolicyArm] = []
+        self._took_s: deque[float] = deque(maxlen=KEPT)
         self._encoder = LatestWorker(self, self._encode, self._encoded, self._not_encoded)
         self._loader = LatestWorker(self, self._load, self._loaded)
         self._say_version = self.speak(PolicyVersion, topics.VERSION, LATCHED)
@@ -137,7 +143,10 @@ class PolicyNode(GraphNode):
 
     def _encode(self, _: None) -> Encoded:
         wanted = [one for arm in self._arms for one in _taken(arm)]
-        return list(zip(wanted, act([(one.acting, one.observation) for one in wanted]), strict=True))
+        began = time.monotonic()
+        results = act([(one.acting, one.observation) for one in wanted])
+        self._took_s.append(time.monotonic() - began)
+        return list(zip(wanted, results, strict=True))
 
     def _encoded(self, results: Encoded) -> None:
         for wanted, (mean, latents) in results:
@@ -153,6 +162,10 @@ class PolicyNode(GraphNode):
     def update_health(self) -> None:
         for arm in self._arms:
             arm.check()
+            arm.remind()
+        if self._took_s:
+            p50, p99 = np.percentile(list(self._took_s), (50, 99)) * 1000
+            self.health.absorb("inference", {"p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)})
         newest = self._newest
         acts = f"version {newest.version}, {newest.checkpoint}" if newest is not None else "nothing is loaded"
         level = Level.ERROR if self._failure else Level.OK if newest is not None else Level.WARN

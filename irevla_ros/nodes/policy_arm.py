@@ -61,6 +61,7 @@ class PolicyArm:
         self._held: tuple[int, Observation] | None = None  # came before the run
         self._asked_ns = -1  # the newest observation given to be encoded
         self._said: tuple[int, JointTrajectory] | None = None
+        self._done: ResetDone | None = None  # the answer to the newest reset
         node.follow(self._on_state, arm)
 
     # ---- the episode ---------------------------------------------------------------------------------------------
@@ -69,6 +70,7 @@ class PolicyArm:
         self._state = state
         if state.phase is Phase.RESET:
             self.leave()
+            self._done = None
             self._streams.forget()
             self._streams.instruction = state.instruction
             self._reset(self)
@@ -82,7 +84,6 @@ class PolicyArm:
 
     def _foreign(self, state: EpisodeState) -> None:
         """A run whose reset was not seen: this process was started in the middle of it."""
-        self._node.health.counts[f"{self.name}.runs_not_reset"] += 1
         if state.mode is not Mode.DEMO:  # a demonstration goes on without the policy; it is encoded later
             self._request(Request(Verb.STOP, "the policy was restarted in the middle", state.episode_id, state.sequence))
 
@@ -98,12 +99,24 @@ class PolicyArm:
             return
         self._acting, self._episode_id = acting, state.episode_id
         self._sampler = ActionSampler(state.seed)
-        self._reset_done(ResetDone(WHO, "", state.episode_id, state.sequence))
+        self._answer(state, "")
 
     def fail(self, why: str) -> None:
         state = self._state
         if state is not None and state.phase is Phase.RESET:
-            self._reset_done(ResetDone(WHO, why, state.episode_id, state.sequence))
+            self._answer(state, why)
+
+    def _answer(self, state: EpisodeState, failure: str) -> None:
+        self._done = ResetDone(WHO, failure, state.episode_id, state.sequence)
+        self._reset_done(self._done)
+
+    def remind(self) -> None:
+        """Say again what the episode node has not acted on: at start it may not have heard it."""
+        state = self._state
+        if state is not None and state.phase is Phase.RESET and self._done is not None:
+            self._reset_done(self._done)
+        elif state is not None and state.phase in (Phase.READY, Phase.RUN) and self._acting is None:
+            self._foreign(state)
 
     def leave(self) -> None:
         """Whatever episode there was is over for this node."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 from irevla_ros import __version__
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.assembly import AssemblyConfig
-from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDone, Verb
+from irevla_ros.core.episode_state import EpisodeState, Judge, Phase, Request, ResetDone, Verb, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, Sealed
 from irevla_ros.core.health import Level
+from irevla_ros.core.late import LateLabel, Told
 from irevla_ros.core.rows import Assembled
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import Observation, Outcome
@@ -37,7 +39,7 @@ CLOSE_S = 10.0
 class RecorderConfig(StreamsConfig):
     """run: absolute path of the run's folder, whose ``practice`` is the spool; latents: whether the policy's are waited
     for, at most ``wait_ns``; backlog: rows that may wait for the disk (in lock step half of them, then the simulator
-    waits); min_free_bytes: below that no episode is opened."""
+    waits); min_free_bytes: below that no episode is opened; dry_run: commands reach no robot, so nothing is kept."""
 
     run: str = ""
     run_id: str = ""
@@ -48,25 +50,13 @@ class RecorderConfig(StreamsConfig):
     longest_gap_ns: int = 10_000_000_000
     backlog: int = 256
     min_free_bytes: int = 200_000_000
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rate_hz <= 0 or self.backlog < 2 or self.min_free_bytes < 0:
             raise ConfigError(f"rate_hz {self.rate_hz}, backlog {self.backlog}, min_free_bytes {self.min_free_bytes}",
                               "positive, at least 2, not negative", "correct the parameters")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Told:
-    """What was known of an episode when it was closed: a later state that says otherwise becomes a label.
-
-    sound: whether it was sealed to its end, so that a verdict says something about it.
-    """
-
-    episode_id: str
-    outcome: Outcome
-    discarded: bool
-    sound: bool
 
 
 class RecorderNode(GraphNode):
@@ -86,6 +76,9 @@ class RecorderNode(GraphNode):
         self._disk = Disk(self)
         self._recording: Recording | None = None
         self._told: Told | None = None
+        self._earlier: Told | None = None  # of the episode before the present one
+        self._state: EpisodeState | None = None
+        self._answer_due: Callable[[], object] = _nothing  # what the episode node has not acted on yet
         self._refusal = ""  # why the newest episode is not whole
         self._held_ns: int | None = None  # the answer that waits for the disk
         self._recorded = self.create_publisher(Int64, topics.RECORDED, EVENT)
@@ -95,6 +88,7 @@ class RecorderNode(GraphNode):
         self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._answer)
         self.listen(ArbiterStep, topics.STEP, self._on_step)
         self.listen(RewardValue, topics.REWARD, self._on_reward)
+        self.listen(Verdict, topics.VERDICT, self._on_verdict)
         self.every(POLL_S, self._poll)
         self._ending = self.every(ENDING_S, self._poll)
         self._ending.cancel()
@@ -103,7 +97,11 @@ class RecorderNode(GraphNode):
     # ---- the episode ---------------------------------------------------------------------------------------------
 
     def _on_state(self, state: EpisodeState) -> None:
+        state = replace(state, discarded=state.discarded or self._config.dry_run)
         recording = self._recording
+        if self._state is None or (state.episode_id, state.phase) != (self._state.episode_id, self._state.phase):
+            self._answer_due = _nothing
+        self._state = state
         left = state.phase in (Phase.RESET, Phase.IDLE)
         if recording is not None and (left or state.episode_id != recording.state.episode_id):
             recording.abandon(self.now_ns(), self.wall_ns())
@@ -121,13 +119,13 @@ class RecorderNode(GraphNode):
             self.health.counts["runs_not_reset"] += 1
             self._stop(state, "the recorder was restarted in the middle")
         elif state.phase is Phase.END:
-            self._told = Told(state.episode_id, state.outcome, state.discarded, False)
+            self._told = Told.of(state)
             why = self._refusal or "the recorder was restarted in the middle"
             self._disk.do(partial(self._archive.disown, state.episode_id, why), partial(self._say_closed, state),
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
 
     def _open(self, state: EpisodeState) -> None:
-        self._told, self._refusal = None, ""
+        self._earlier, self._told, self._refusal = self._told, None, ""
         self._streams.forget()
         self._streams.instruction = state.instruction
         recording = Recording(state, self._assembly, self._archive, self._disk, self._config.backlog,
@@ -140,7 +138,7 @@ class RecorderNode(GraphNode):
                 self._refused(why)
                 if self._recording is recording:
                     self._recording = None
-            self._reset_done(ResetDone(WHO, why, state.episode_id, state.sequence))
+            self._say(state, partial(self._reset_done, ResetDone(WHO, why, state.episode_id, state.sequence)))
 
         meta = state.meta(ActionSpec(), self._config.rate_hz, {"irevla_ros": __version__})
         self._disk.do(partial(self._archive.open, meta), lambda _: answer(""), lambda error: answer(str(error)))
@@ -153,14 +151,21 @@ class RecorderNode(GraphNode):
 
     def _say_closed(self, state: EpisodeState, closed: Closed) -> None:
         self._sealed(Sealed(**vars(closed)))
-        self._request(Request(Verb.SEALED, "", state.episode_id))
+        self._say(state, partial(self._request, Request(Verb.SEALED, "", state.episode_id)))
 
     def _break_off(self, recording: Recording, why: str) -> None:
         self._refused(f"{recording.state.episode_id}: {why}")
         self._stop(recording.state, f"recording broke off: {why}")
 
     def _stop(self, state: EpisodeState, why: str) -> None:
-        self._request(Request(Verb.STOP, why, state.episode_id))
+        self._say(state, partial(self._request, Request(Verb.STOP, why, state.episode_id)))
+
+    def _say(self, state: EpisodeState, saying: Callable[[], object]) -> None:
+        """Say it, and once a second again until the episode node has moved on: at start it may not have heard it."""
+        saying()
+        now = self._state
+        if now is not None and (now.episode_id, now.phase) == (state.episode_id, state.phase):
+            self._answer_due = saying
 
     def _refused(self, why: str) -> None:
         self._refusal = why
@@ -169,14 +174,24 @@ class RecorderNode(GraphNode):
 
     def _revise(self, told: Told, state: EpisodeState) -> None:
         """A verdict or a discard that came when the episode was sealed already."""
-        who = state.operator or (state.judge.value if state.judge is not None else "operator")
-        outcome = state.outcome if told.sound and state.outcome is not told.outcome else None
-        discard = state.discarded and not told.discarded
-        if outcome is None and not discard:
+        self._told = self._revised(*told.revised(state))
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        """The operator's on a sealed episode, when the episode node has gone on: no state tells of it any more."""
+        if verdict.judge is not Judge.OPERATOR or verdict.episode_id == "":
             return
-        self._told = replace(told, outcome=state.outcome, discarded=state.discarded)
-        label = partial(self._archive.spool.label, told.episode_id, outcome, who, discard=state.discarded)
-        self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+        outcome = Outcome.SUCCESS if verdict.success else Outcome.FAILURE
+        if self._told is not None and self._told.episode_id == verdict.episode_id:
+            self._told = self._revised(*self._told.judged(outcome, verdict.judge.value))
+        elif self._earlier is not None and self._earlier.episode_id == verdict.episode_id:
+            self._earlier = self._revised(*self._earlier.judged(outcome, verdict.judge.value))
+
+    def _revised(self, told: Told, late: LateLabel | None) -> Told:
+        """Append what is new; the episode as it is known now."""
+        if late is not None:
+            label = partial(self._archive.spool.label, told.episode_id, late.outcome, late.who, discard=late.discard)
+            self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+        return told
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 
@@ -216,8 +231,7 @@ class RecorderNode(GraphNode):
             recording.poll(self.wall_ns())
             state, result = recording.state, recording.result
             if recording.over and result is not None:
-                sound = bool(result.steps) and not (result.refusal or result.discarded or recording.broken)
-                self._told = Told(state.episode_id, state.outcome, state.discarded, sound)
+                self._told = Told.of(state, result, recording.broken)
                 self._recording = None
         if self._recording is None:
             self._ending.cancel()
@@ -227,6 +241,7 @@ class RecorderNode(GraphNode):
     # ---- health --------------------------------------------------------------------------------------------------
 
     def update_health(self) -> None:
+        self._answer_due()
         recording = self._recording
         self.health.check("recording", Level.ERROR if self._refusal else Level.OK, self._refusal)
         queued = recording.queued if recording is not None else 0
@@ -236,6 +251,10 @@ class RecorderNode(GraphNode):
         if self._recording is not None:
             self._recording.abandon(self.now_ns(), self.wall_ns())
         self._disk.close(CLOSE_S)
+
+
+def _nothing() -> None:
+    """No answer is due."""
 
 
 def main() -> int:

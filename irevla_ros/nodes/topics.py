@@ -13,6 +13,7 @@ ACTION = "policy/action"
 SCRIPT = "script/action"
 TARGET = "target_pose"
 GRIPPER_COMMAND = "gripper/command"
+DRY_RUN = "dry_run"  # before the names of commands that no robot is to hear
 TWIST = "teleop/twist"
 TELEOP_GRIPPER = "teleop/gripper"
 RELEASED = "released"  # the frame_id of the twist that says so

@@ -25,10 +25,10 @@ from irevla_ros.ros.errors import MiddlewareError
 ROUTER = f"tcp/127.0.0.1:{ROUTER_PORT}"
 _OWN = "tcp/127.0.0.1:0"
 _ATTEMPTS = 5
-# One thread reads the sockets of all who connected, and hears of their data itself; by default three threads hand it on, at
-# twice the cost. It may have to wait for the interpreter. So it runs nothing that Zenoh waits for while holding that, as
-# undeclaring an advanced publisher waits for a task of the runtime `net`.
-_RUNTIME = ("ZENOH_RUNTIME", "(rx: (worker_threads: 1), acc: (handover: rx))")
+# One thread reads all sockets: two pass every message on to each other. It may have to wait for the interpreter, so it must
+# share nothing with the runtimes `net` and `acc`: undeclaring and closing wait for their tasks, and some of it holds the
+# interpreter meanwhile.
+_RUNTIME = ("ZENOH_RUNTIME", "(rx: (worker_threads: 1))")
 _PATIENCE_MS = 100
 _MOST_BATCHES = 16  # of 64 kB, allocated as needed
 

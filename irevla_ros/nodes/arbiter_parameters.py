@@ -1,0 +1,52 @@
+"""What the arbiter node is set to, beside ``core.arbiter_config``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from irevla_ros.core.arbiter_config import ArbiterConfig
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.limits import Base, Limits
+from irevla_ros.nodes.streams import NEVER
+
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class ArbiterNodeConfig:
+    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists;
+    engage_allowed: false where nobody may move the arm, neither policy nor script nor human; dry_run: commands go to
+    ``dry_run/target_pose`` and ``dry_run/gripper/command``, to be looked at, and none to the robot."""
+
+    lock_step: bool = False
+    rate_hz: float = 10.0
+    cameras: tuple[str, ...] = ("front",)
+    script: bool = False
+    frame: str = "base"
+    engage_allowed: bool = True
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rate_hz <= 0 or not self.cameras:
+            raise ConfigError(f"rate_hz = {self.rate_hz}, cameras = {list(self.cameras)}", "positive, and at least one",
+                              "give 10.0 and the camera whose images are recorded")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LockStepConfig(ArbiterConfig):
+    """The same motion as in the in-process simulator; the simulator waits, so that nothing is stale but by accident."""
+
+    limits: Limits = field(default_factory=lambda: Limits(base=Base.MEASURED, step_m=0.2, step_rad=0.6, leash_m=0.3,
+                                                          leash_rad=1.0, gripper_band=0.0))  # fmt: skip
+    min_tick_ns: int = 0
+    pose_ns: int = 60 * SECOND
+    command_ns: int = 60 * SECOND
+    human_ns: int = 60 * SECOND
+    chunk_age_ns: int = 60 * SECOND
+    jump_ns: int = NEVER
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.limits.gripper_band > 0:
+            raise ConfigError(f"limits.gripper_band = {self.limits.gripper_band} in lock step",
+                              "every step says where the gripper goes", "set it to 0")  # fmt: skip
