@@ -101,6 +101,20 @@ def test_practice_is_that_of_irevla_train(whole: tuple[Path, list[Request]]) -> 
     assert {record.meta.mode for record in records} == {Mode.TRAIN}
 
 
+def test_the_newest_successes_of_several_arms_are_newest_in_time(tmp_path: Path, sft: Path) -> None:
+    """Episodes of arm a and b by turns, of rising seeds: the newest four are two of each, and none is an evaluation."""
+    learner, _ = opened(tmp_path / "run", sft)
+    spool = learner.record.practice
+    for number in range(1, 5):
+        for arm, add in (("a", 0), ("b", 1)):
+            episode = toy_episode(f"toy-{arm}-{number:06d}", steps=2)
+            meta = replace(episode.meta, task=TASK, mode=Mode.TRAIN, seed=200_000 + 2 * number + add, outcome=Outcome.SUCCESS)
+            spool.write_episode(replace(episode, meta=meta))
+    learner.record.add_to_d_rl(TASK, 4)
+    assert learner.record.d_rl()[TASK] == ["toy-a-000003", "toy-a-000004", "toy-b-000003", "toy-b-000004"]
+    closed(learner)
+
+
 def test_every_policy_has_a_version_of_its_own(whole: tuple[Path, list[Request]]) -> None:
     _run, said = whole
     announced = [one for one in said if isinstance(one, Announcement)]
