@@ -120,7 +120,7 @@ class ToyArm:
         action = rng.uniform(-1, 1, size=(STEPS, 5)).astype(np.float32)
         last = np.arange(STEPS) == STEPS - 1
         terminal = reason in (TerminationReason.SUCCESS, TerminationReason.FAILURE)
-        meta = EpisodeMeta(state.episode_id, state.task, state.instruction, state.mode, state.seed, state.run_id, outcome,
+        meta = EpisodeMeta(state.episode_id, state.task, state.instruction, state.mode, state.seed, "toy", outcome,
                            reason, backbone_fingerprint=fingerprint)  # fmt: skip
         policy = source is ControlSource.POLICY
         return Episode(

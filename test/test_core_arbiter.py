@@ -244,6 +244,26 @@ def test_while_holding_the_last_target_stays() -> None:
         assert step.executed == step.commanded == step.proposed == (0, 0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("source", [POLICY, HUMAN])
+def test_an_arm_that_was_carried_away_is_not_called_back(source: ControlSource) -> None:
+    """A controller that was restarted there knows nothing of the last target: the next one would be a leap of 30 cm."""
+    bench = Bench().engage(source)
+
+    def step() -> ArbiterStep:
+        bench.passes()
+        bench.chunk() if source is POLICY else bench.human(0.1, 0.0, 0.0)
+        return bench.tick()
+
+    assert step().acted
+    bench.passes(5000, pose=False)
+    bench.position = (0.4, 0.3, 0.2)
+    bench.passes()  # the first after so long starts the stream anew
+    held = step()
+    assert (held.hold, held.source) == (Hold.DISPLACED, None)
+    bench.position = (0.4, 0.1, 0.2)  # within a leash (10 cm) and a step (7 cm): pushed, as in every day's work
+    assert step().acted
+
+
 def test_disengaging_forgets_the_chunk_and_the_target() -> None:
     bench = Bench().engage()
     bench.chunk(FORWARD, FORWARD)

@@ -101,6 +101,22 @@ def test_practice_is_that_of_irevla_train(whole: tuple[Path, list[Request]]) -> 
     assert {record.meta.mode for record in records} == {Mode.TRAIN}
 
 
+def test_the_newest_successes_of_several_arms_are_newest_in_time(tmp_path: Path, sft: Path) -> None:
+    """Episodes of arm a and b by turns, of rising seeds: the newest four are two of each, and none is an evaluation."""
+    learner, _ = opened(tmp_path / "run", sft)
+    spool = learner.record.practice
+    for number in range(1, 5):
+        for arm, add in (("a", 0), ("b", 1)):
+            episode = toy_episode(f"toy-{arm}-{number:06d}", steps=2)
+            meta = replace(episode.meta, task=TASK, mode=Mode.TRAIN, seed=200_000 + 2 * number + add, outcome=Outcome.SUCCESS,
+                           run_id="toy")  # fmt: skip
+            spool.write_episode(replace(episode, meta=meta))
+    spool.write_episode(toy_episode("other-000001", steps=2, seed=200_099, task=TASK, run_id="other"))
+    learner.record.add_to_d_rl(TASK, 4, "toy")
+    assert learner.record.d_rl()[TASK] == ["toy-a-000003", "toy-a-000004", "toy-b-000003", "toy-b-000004"]
+    closed(learner)
+
+
 def test_every_policy_has_a_version_of_its_own(whole: tuple[Path, list[Request]]) -> None:
     _run, said = whole
     announced = [one for one in said if isinstance(one, Announcement)]
@@ -179,6 +195,33 @@ def test_ppo_learns_from_the_version_that_it_announced_and_no_other(tmp_path: Pa
     closed(learner)
 
 
+def test_episodes_of_another_run_in_the_folder_are_not_taken(tmp_path: Path, sft: Path) -> None:
+    """Of the task, seed, mode and version that are wanted, but the version is one of another run's policy."""
+    learner, toys = opened(tmp_path / "run", sft, method="irevla")
+    practising = until_practice(learner)
+    drive(learner, toys, until=lambda: practising() and len(learner.book.wanted) > 0)
+    wanted = learner.book.wanted[0]
+    assert wanted.versions is not None
+    version = max(wanted.versions)
+    for run, answer in (("other", "it is of run 'other', this is 'toy'"), ("toy", "")):
+        episode = toy_episode(f"{run}-000001", steps=2, task=wanted.task, mode=wanted.mode, run_id=run)
+        policy = np.full(2, ControlSource.POLICY, np.uint8)
+        episode = replace(episode, meta=replace(episode.meta, seed=wanted.seed), source=policy,
+                          head_version=np.full(2, version, np.int64))  # fmt: skip
+        learner.record.practice.write_episode(episode)
+        assert learner.practice.examine(f"{run}-000001", wanted) == answer
+        assert (0 in learner.practice.find([wanted])) == (run == "toy")
+    closed(learner)
+
+
+def test_a_run_whose_folder_was_renamed_says_so(tmp_path: Path, sft: Path) -> None:
+    learner, toys = opened(tmp_path / "run", sft)
+    drive(learner, toys, until=until_practice(learner))
+    closed(learner)
+    with pytest.raises(ConfigError, match=r"run_id = 'new': the run in .* is 'toy', as are its episodes"):
+        open_learner(settings(tmp_path / "run", sft, run_id="new"))
+
+
 def until_practice(learner: GraphLearner) -> Callable[[], bool]:
     return lambda: learner.status().stage == "stage 1" and learner.status().detail == "practising"
 
@@ -188,7 +231,7 @@ def test_a_person_in_an_evaluation_spoils_it_and_in_practice_does_not(tmp_path: 
     learner, toys = opened(run, sft)
     drive(learner, toys, until=until_practice(learner))
     toy, announced = toys["a"], toys["a"].announced
-    practice = Practice(learner.record.practice)
+    practice = Practice(learner.record.practice, "toy")
     assert announced is not None
     for mode, verdict in ((Mode.EVAL, "3 of 3 steps are not the policy's"), (Mode.TRAIN, "")):
         wanted = learner._episodes.episode(TASK, 7, mode, False, frozenset({announced.version}) if mode is Mode.EVAL else None)

@@ -162,16 +162,16 @@ class Bench:
         self.twists = rest.create_publisher(TwistStamped, topics.TWIST, COMMAND)
         self.grips = rest.create_publisher(JointState, topics.TELEOP_GRIPPER, COMMAND)
         self.frames = rest.create_publisher(CameraInfo, topics.camera_info("front"), SENSOR)
-        self.frame, self.measured = "base", HOME
+        self.frame, self.measured, self.lag_ns = "base", HOME, 0
         rest.every(0.02, self._pose)
         rest.machine = EpisodeMachine(EpisodeConfig(()), "run1", 1, 0, 0)
         rest.say_state(rest.machine.state)
-        self.spin(lambda: arbiter._pose is not None and arbiter._state is not None)
+        self.spin(lambda: arbiter._core._pose is not None and arbiter._state is not None)
         self.spin(lambda: rest.count_subscribers(topics.ACTION) > 0 and arbiter.count_subscribers(topics.STEP) > 0)
         self.spin(lambda: arbiter.count_subscribers(topics.TARGET) > 0)
 
     def _pose(self) -> None:
-        self.poses.publish(convert.pose_message(self.measured, self.rest.now_ns(), self.frame))
+        self.poses.publish(convert.pose_message(self.measured, self.rest.now_ns() - self.lag_ns, self.frame))
 
     def spin(self, predicate: Any) -> None:
         spin_until(predicate, self.arbiter, self.rest)
@@ -348,7 +348,7 @@ def test_engaging_waits_for_an_arm_that_stands_where_it_may() -> None:
     with real_time() as (arbiter, rest):
         bench = Bench(arbiter, rest)
         bench.measured = Pose((0.9, 0.0, 0.2), POINTING_DOWN)
-        bench.spin(lambda: arbiter._pose.pose.position.x == 0.9)
+        bench.spin(lambda: arbiter._core._pose.position[0] == 0.9)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         spin_for(0.3, arbiter, rest)
         assert not arbiter._engaged
@@ -406,6 +406,103 @@ def test_the_last_words_are_the_measured_pose() -> None:
             spin_until(lambda: at(rest.targets[-1][1]) == HOME.position, rest)
             spin_until(lambda: rest.heard[topics.STEP][-1].hold is Hold.UNENGAGED, rest)
             assert process.finish()[0] == 0
+
+
+def test_a_pose_that_comes_late_is_not_the_last_word() -> None:
+    """Poses that queued up for a second arrive now: the arm is not where they say."""
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        bench.lag_ns, bench.measured = SECOND, Pose((0.46, 0.0, 0.20), POINTING_DOWN)
+        bench.spin(lambda: arbiter._core._pose.position[0] == 0.46)
+        arbiter.on_shutdown()
+        spin_until(lambda: bench.steps[-1].hold is Hold.UNENGAGED, arbiter, rest)
+        spin_for(0.3, arbiter, rest)
+        assert rest.targets == []
+
+
+# ---- nobody moves an arm on that nobody can stop ----------------------------------------------------------------------
+
+
+def stopped(rest: Rest, why: str) -> Callable[[], bool]:
+    return lambda: any(one.verb is Verb.STOP and why in one.why for one in rest.heard[topics.REQUEST])
+
+
+def test_an_arm_that_is_ready_too_late_is_not_engaged() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.measured = Pose((0.9, 0.0, 0.2), POINTING_DOWN)
+        bench.spin(lambda: arbiter._core._pose.position[0] == 0.9)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(stopped(rest, "could not be engaged for 5 s: engage at (0.9"))
+        bench.measured = HOME  # somebody has moved it there by hand
+        bench.spin(lambda: arbiter._core._pose.position == HOME.position)
+        spin_for(0.3, arbiter, rest)
+        assert not arbiter._engaged and rest.targets == []
+
+
+class Mortal(Rest):
+    """Its episode node can end alone."""
+
+    def create_publisher(self, kind: Any, topic: str, qos: Any, **more: Any) -> Any:
+        made = super().create_publisher(kind, topic, qos, **more)
+        if topic == topics.STATE:
+            self.episode = made
+        return made
+
+
+def test_without_an_episode_node_the_arm_is_let_go() -> None:
+    with graph(ArbiterNode, lambda: Mortal(lock_step=False)) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        rest.destroy_publisher(rest.episode)
+        bench.spin(lambda: not arbiter._engaged)
+        bench.spin(stopped(rest, "no episode node"))
+
+
+def test_a_run_past_its_time_limit_is_left() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns() - 31 * SECOND)  # limit: 20 s, and 10 s more
+        bench.spin(stopped(rest, "did not end it at its time limit"))
+        spin_for(0.3, arbiter, rest)
+        assert not arbiter._engaged
+
+
+def test_where_another_commands_the_arm_it_does_not() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        other = rest.create_publisher(PoseStamped, topics.TARGET, COMMAND)
+        bench.spin(lambda: not arbiter._engaged)
+        bench.spin(stopped(rest, "2 nodes publish /target_pose"))
+        rest.play(Request(Verb.STOP, "", ""), rest.now_ns())
+        rest.play(Request(Verb.SEALED, "", ""), rest.now_ns())
+        rest.play(Start("press-red", "press", Mode.TRAIN, 4), rest.now_ns())
+        bench.spin(lambda: "2 nodes publish /target_pose" in arbiter.health.report(arbiter.wall_ns()).message)
+        assert not arbiter._engaged
+        rest.destroy_publisher(other)
+        bench.spin(lambda: arbiter._engaged)
+
+
+def test_a_request_about_another_episode_engages_nobody() -> None:
+    with real_time() as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        bench.run()
+        bench.spin(lambda: rest.count_subscribers(topics.TWIST) > 0)
+
+        def taken() -> bool:
+            bench.twist(y=0.1)
+            spin_for(0.05, arbiter, rest)
+            return arbiter._core.human_held
+
+        bench.spin(taken)
+        bench.twist(frame=topics.RELEASED)
+        bench.spin(lambda: arbiter._core.engaged is ControlSource.HUMAN)
+        for about in ("run1-000099", "run1-000001"):
+            rest.request(Request(Verb.ENGAGE, "", about))
+            spin_for(0.3, arbiter, rest)
+            assert (arbiter._core.engaged is ControlSource.POLICY) == (about == "run1-000001")
 
 
 def at(message: PoseStamped) -> tuple[float, float, float]:

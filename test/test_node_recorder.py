@@ -308,8 +308,9 @@ def test_an_episode_that_its_node_forgot_is_kept_as_far_as_it_is_sound(tmp_path)
 
 
 @contextmanager
-def recorder_process(run: Path) -> Iterator[subprocess.Popen[str]]:
-    words = arguments(run=run, run_id="run1", lock_step=True, min_free_bytes=1000, wait_s=5.0, image_size=16)
+def recorder_process(run: Path, dry_run: bool = False, wait_s: float = 5.0) -> Iterator[subprocess.Popen[str]]:
+    words = arguments(run=run, run_id="run1", lock_step=True, min_free_bytes=1000, wait_s=wait_s, image_size=16,
+                      dry_run=dry_run)  # fmt: skip
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen([sys.executable, "-m", "irevla_ros.nodes.recorder", *words],
                           env={**os.environ, "PYTHONPATH": paths}) as child:  # fmt: skip
@@ -355,6 +356,39 @@ def test_kill_nine_in_the_middle_keeps_what_was_appended_and_the_new_one_stops_t
             assert (episode.images["front"][t] == cell.observations[stamp].images["front"]).all()
         policy.close()
         cell.destroy_node()
+
+
+def test_of_a_dry_run_nothing_is_kept_also_when_the_recorder_is_killed(tmp_path):
+    with opened():
+        cell = Cell(("recorder",), size=16)
+        with recorder_process(tmp_path, dry_run=True, wait_s=0.2) as first:
+            cell.start()
+            spin_until(lambda: cell.phase is Phase.RUN, cell, timeout_s=60)
+            policy = Policy(tmp_path, cell.state.episode_id)
+            for _ in range(8):
+                cell.observe()
+                spin_until(lambda: cell.recorded and cell.recorded[-1] == cell.stamp, cell)
+                cell.act()
+            spin_for(1.0, cell)  # rows would be appended now
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+        with recorder_process(tmp_path, wait_s=0.2):
+            spin_until(lambda: cell.sealed and cell.phase is Phase.IDLE, cell, timeout_s=60)
+            assert cell.sealed[0].steps == 0
+        assert list((tmp_path / "practice").iterdir()) == []
+        policy.close()
+        cell.destroy_node()
+
+
+def test_a_dry_run_leaves_nothing(tmp_path):
+    with graph(tmp_path, dry_run=True) as (recorder, cell):
+        policy = begin(recorder, cell, tmp_path)
+        play(recorder, cell, policy, 2)
+        cell.end()
+        closed(recorder, cell)
+        assert (cell.sealed[0].steps, cell.sealed[0].refusal) == (0, "")
+        assert list((tmp_path / "practice").iterdir()) == []
+        policy.close()
 
 
 def test_kill_nine_while_sealing_loses_no_episode_that_was_said_to_be_sealed(tmp_path):

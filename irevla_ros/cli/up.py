@@ -17,9 +17,9 @@ from irevla_ros.ros.backend import VARIABLE, chosen
 
 INTERMIXED = True
 EPILOG = """examples:
-  irevla up sim                              two simulated arms, the policy and the learner
-  irevla up sim arms=[arm0] --run runs/one   one arm, into another folder
-  irevla up sim -p learner:seed:=2           a parameter of one node; without `learner:` of all
+  irevla up sim                                  four simulated arms, the policy and the learner
+  irevla up sim arms=[arm0] --run runs/one       one arm, into another folder
+  irevla up sim -p learner:overrides:=[seed=2]   a parameter of one node; without `learner:` of all
   irevla up my_graph.yaml --params-file my_parameters.yaml
 
 a node's parameters: config/parameters/*.yaml of the package; what nodes there are: docs/graph.md

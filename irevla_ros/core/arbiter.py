@@ -236,6 +236,8 @@ class Arbiter:
              wall_ns: int) -> ArbiterStep:  # fmt: skip
         limits, before, measured = self.config.limits, self._target, self._pose
         assert before is not None and measured is not None
+        if not limits.follows(before, measured):
+            return self._hold(Hold.DISPLACED, wall_ns)
         executed = np.clip(wanted, -1.0, 1.0)
         clips = (Clip.ACTION,) if (executed != wanted).any() else ()
         physical = dict(zip(self.spec.names, self.spec.to_physical(executed).astype(np.float64), strict=True))
@@ -268,6 +270,10 @@ class Arbiter:
                            given, self._target, self._gripper, chunk_ns, index)  # fmt: skip
 
     # ---- state ---------------------------------------------------------------------------------------------------
+
+    def measured(self, now_ns: int, wall_ns: int) -> Pose | None:
+        """The measured pose, where it is fresh by both clocks."""
+        return self._pose if self._pose_problem(now_ns, wall_ns) is None else None
 
     def _pose_problem(self, now_ns: int, wall_ns: int) -> Hold | None:
         config = self.config

@@ -22,6 +22,7 @@ class Hold(str, Enum):
     TOO_SOON = "too soon after the last step"
     POSE_MISSING = "no pose"
     POSE_STALE = "pose too old"
+    DISPLACED = "arm far from its target"
     HUMAN_STALE = "human input too old"
     REJECTED = "input rejected"
     RELEASED = "released by the human, not engaged again"

@@ -37,7 +37,9 @@ class Limits:
     away from it); home (quaternion xyzw) and turn_rad: orientations allowed, as the angle from home, below pi;
     gripper_band: the normalised gripper action closes at or below -band, opens above +band, keeps between.
 
-    The step limit is the one that holds in any case: after a hold, or when the arm was pushed, it bounds the way back.
+    The step limit is the one that holds in any case: after a hold, or when the arm was pushed, it bounds the way back. An arm
+    that stands further off (``follows``) was moved by somebody else: its controller may have forgotten the last target, so
+    that the next one would be a leap.
     """
 
     box_low: tuple[float, float, float] = (0.28, -0.32, 0.012)
@@ -73,6 +75,12 @@ class Limits:
         if far or float(np.linalg.norm(log(multiply(turned, inverse(measured.q))))) > self.step_rad:
             return None
         return Pose.of(position, turned)
+
+    def follows(self, target: Pose, measured: Pose) -> bool:
+        """Whether an arm at ``measured`` is where ``target`` can have left it: at most a leash and a step away."""
+        turned = float(np.linalg.norm(log(multiply(target.q, inverse(measured.q)))))
+        return (float(np.linalg.norm(target.p - measured.p)) <= self.leash_m + self.step_m
+                and turned <= self.leash_rad + self.step_rad)  # fmt: skip
 
     def advance(self, target: Pose, measured: Pose, move: Vector, turn: Vector) -> tuple[Pose, tuple[Clip, ...]]:
         """The next target after ``target`` for a wanted ``move`` [3] (m) and ``turn`` [3] (rad), both finite and in the base

@@ -6,19 +6,26 @@ import hashlib
 from pathlib import Path
 
 from irevla_ros.core.config import to_dict
+from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import Announcement
 from irevla_ros.jobs.jsonfile import read_json, write_json
 from irevla_ros.policy.checkpoint import checkpoint_digest
 
 
 class Announcements:
-    """Kept in ``announcements.json`` of the run's folder, written before an announcement is made."""
+    """Kept in ``announcements.json`` of the run's folder, written before an announcement is made.
+
+    Raises ``ConfigError`` where the folder has those of a run of another id: the policy would take none of them.
+    """
 
     def __init__(self, folder: Path, run_id: str) -> None:
         self._folder, self._run_id = folder, run_id
         self._path = folder / "announcements.json"
         known = read_json(self._path) if self._path.is_file() else []
         self._made = [Announcement(**one) for one in known]
+        if self.last is not None and self.last.run_id != run_id:
+            raise ConfigError(f"run_id = {run_id!r}", f"the run in {folder} is {self.last.run_id!r}, as are its episodes",
+                              "give the folder its name again, or set run_id")  # fmt: skip
 
     @property
     def last(self) -> Announcement | None:

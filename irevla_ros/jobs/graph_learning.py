@@ -85,7 +85,8 @@ class GraphLearner:
         self.record, self.config = record, config
         self.machine, self.plan = record.machine, record.machine.state.plan
         self.announcements = Announcements(record.folder, run_id)
-        self.practice, self._training = Practice(record.practice), HeadTraining(record)
+        self._run_id = run_id
+        self.practice, self._training = Practice(record.practice, run_id), HeadTraining(record, run_id)
         self._episodes = EpisodePlan(record, config.rate_hz)
         self.book = OrderBook(config.arms, self.practice.examine, config.orders)
         self.expert = ExpertCollector(record.expert, record.config, record.console) if self._learns_from_experts() else None
@@ -256,7 +257,7 @@ class GraphLearner:
 
     @_do.register
     def _(self, command: AddToDRL) -> Steps:
-        yield Work(lambda: self.record.add_to_d_rl(command.task, command.newest))
+        yield Work(lambda: self.record.add_to_d_rl(command.task, command.newest, self._run_id))
         return AddedToDRL(command.task)
 
     # ---- episodes -----------------------------------------------------------------------------------------------

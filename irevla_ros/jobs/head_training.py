@@ -22,8 +22,8 @@ HEADS_KEPT = 4  # the policy may still be loading an older one
 class HeadTraining:
     """Stage 1 of the task under way. ``collected.json`` says which episodes each command got, for a later life."""
 
-    def __init__(self, record: RunRecord) -> None:
-        self.record, self.practice = record, Practice(record.practice)
+    def __init__(self, record: RunRecord, run_id: str) -> None:
+        self.record, self.practice = record, Practice(record.practice, run_id)
         self._stage1: Stage1 | None = None
         self._collected: list[Episode] = []
         self._ledger = record.folder / "collected.json"

@@ -21,10 +21,13 @@ ENCODED_AT_ONCE = 64  # observations
 
 
 class Practice:
-    """Reads the spool that recorders write. Not for several threads: each has one of its own."""
+    """Reads what recorders wrote of the run ``run_id``: others count versions of the policy for themselves.
 
-    def __init__(self, spool: Spool) -> None:
-        self._spool, self._reader = spool, SpoolReader(spool.root)
+    Not for several threads: each has one of its own.
+    """
+
+    def __init__(self, spool: Spool, run_id: str) -> None:
+        self._spool, self._reader, self._run_id = spool, SpoolReader(spool.root), run_id
         self._acted: dict[str, tuple[int, int, frozenset[int]]] = {}
         self.successes: dict[str, bool] = {}  # of the episodes that were accepted
 
@@ -41,6 +44,8 @@ class Practice:
             return ABSENT
         try:
             record = self._reader.record(episode_id)
+            if record.meta.run_id != self._run_id:
+                return f"it is of run {record.meta.run_id!r}, this is {self._run_id!r}"
             objection = _objection(record, wanted) or self._other_policy(record, wanted)
         except DataError as error:
             return str(error)

@@ -173,12 +173,14 @@ class RunRecord:
         path = self.folder / "d_rl.json"
         return dict(read_json(path)) if path.is_file() else {}
 
-    def add_to_d_rl(self, task: str, newest: int) -> None:
-        """Let the ``newest`` successes of ``task`` be its part of D_RL; evaluations never are."""
+    def add_to_d_rl(self, task: str, newest: int, run: str | None = None) -> None:
+        """Let the ``newest`` successes of ``task`` (of the run of that id) be its part of D_RL; evaluations never are."""
         reader = SpoolReader(self.practice.root)
-        names = [record.episode_id for record in reader.episodes(task=task, outcome=Outcome.SUCCESS)
-                 if record.meta.mode is not Mode.EVAL]  # fmt: skip
-        write_json(self.folder / "d_rl.json", {**self.d_rl(), task: sorted(names)[-newest:]})
+        # By start state, which practice counts up: names of several arms do not follow each other in time.
+        successes = reader.episodes(task=task, outcome=Outcome.SUCCESS, run=run)
+        found = sorted((one.meta.seed, one.episode_id) for one in successes if one.meta.mode is not Mode.EVAL)
+        names = [name for _, name in found]
+        write_json(self.folder / "d_rl.json", {**self.d_rl(), task: sorted(names[-newest:])})
         self.console.say(f"D_RL: {min(len(names), newest)} successes of {task}")
 
     # ---- what people read ------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from irevla_ros.ros.run import run_node
 SECOND = 1_000_000_000
 WATCHDOG_S = 0.02
 REPEAT_S = 1.0
+ENGAGE_NS = 5 * SECOND  # an arm that comes to be ready later than that moves when nobody expects it
+OVERDUE_NS = 10 * SECOND
 OPEN_M, CLOSED_M = 0.08, 0.0
 BETWEEN = (Hold.WAITING, Hold.EXHAUSTED, Hold.TOO_SOON)  # between two steps that is as it should be
 POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
@@ -52,9 +54,11 @@ class ArbiterNode(GraphNode):
         self._state: EpisodeState | None = None
         self._run: EpisodeState | None = None  # the run that is, or is to be, engaged
         self._engaged = False
-        self._unseen = ""  # the episode whose run began before this process did
-        self._pose: PoseStamped | None = None
-        self._pose_ns = self._pose_wall_ns = -1
+        self._run_wall_ns = 0  # when it was heard of
+        self._refused = ""  # why it was not engaged
+        self._unowned = 0  # looks in a row that found no episode node
+        self._barred = ("", "")  # the episode whose run this process has no part in any more, and why
+        self._pose_ns = -1
         self._pending: tuple[ControlSource, ActionChunk] | None = None  # lock step: waits for its pose
         self._last: ArbiterStep | None = None  # that acted, in this run
         self._ticked_wall_ns = self._recorded_wall_ns = 0
@@ -74,7 +78,7 @@ class ArbiterNode(GraphNode):
             self.create_subscription(JointTrajectory, topics.SCRIPT, self._on_chunk(SCRIPT, topics.SCRIPT), COMMAND)
         self.listen(Request, topics.REQUEST, self._on_request)
         self.follow(self._on_state)
-        self.every(REPEAT_S, self._stop_unseen)
+        self.every(REPEAT_S, self._attend)
         if not config.lock_step:
             self.create_subscription(TwistStamped, topics.TWIST, self._on_twist, COMMAND)
             self.create_subscription(JointState, topics.TELEOP_GRIPPER, self._on_human_gripper, COMMAND)
@@ -90,16 +94,43 @@ class ArbiterNode(GraphNode):
         if state.phase is not Phase.RUN or self._run is not None:
             return
         if before is None:
-            self._unseen = state.episode_id
-            self._stop_unseen()
-        elif state.episode_id != self._unseen:
-            self._run = state
+            self._bar(state, "the arbiter was restarted in this run")
+        elif state.episode_id != self._barred[0]:
+            self._run, self._run_wall_ns = state, self.wall_ns()
             self._try_engage()
 
-    def _stop_unseen(self) -> None:
-        state = self._state
-        if state is not None and state.phase is Phase.RUN and state.episode_id == self._unseen:
-            self._request(Request(Verb.STOP, "the arbiter was restarted in this run", state.episode_id))
+    def _bar(self, state: EpisodeState, why: str) -> None:
+        """Let go of the arm for the rest of this run, and have it stopped."""
+        self._leave()
+        self._barred = state.episode_id, why
+        self.warn_rarely("barred", f"run {state.episode_id} is left: {why}")
+        self._stop_barred()
+
+    def _stop_barred(self) -> None:
+        state, (episode_id, why) = self._state, self._barred
+        if state is not None and state.phase is Phase.RUN and state.episode_id == episode_id:
+            self._request(Request(Verb.STOP, why, episode_id))
+
+    def _attend(self) -> None:
+        """Once a second: nobody moves an arm on that nobody can stop, or that another one moves too."""
+        self._stop_barred()
+        state = self._run
+        if state is None or self.lock_step or not self._config.engage_allowed:
+            return
+        self._unowned = self._unowned + 1 if self.count_publishers(topics.STATE) == 0 else 0
+        limit_ns = (state.started_ns or 0) + state.time_limit_ns + OVERDUE_NS
+        if self._unowned > 1:
+            self._bar(state, "there is no episode node any more")
+        elif self._engaged and state.time_limit_ns and self.now_ns() > limit_ns:
+            self._bar(state, "the episode node did not end it at its time limit")
+        elif self._engaged and (others := self._other_writers()):
+            self._bar(state, others)
+        elif not self._engaged and self.wall_ns() - self._run_wall_ns > ENGAGE_NS:
+            self._bar(state, f"the arm could not be engaged for {ENGAGE_NS // SECOND} s: {self._refused}")
+
+    def _other_writers(self) -> str:
+        writers = 0 if self.lock_step else self.count_publishers(self._target.topic_name)
+        return f"{writers} nodes publish {self._target.topic_name}" if writers > 1 else ""
 
     def _source(self, state: EpisodeState) -> ControlSource:
         if state.mode is not Mode.DEMO:
@@ -119,10 +150,13 @@ class ArbiterNode(GraphNode):
             if not self._config.engage_allowed:
                 raise Refused("engage_allowed is false", "this arm is not to be moved",
                               "set it to true where its limits and stops have been tried")  # fmt: skip
+            if others := self._other_writers():
+                raise Refused(others, "the arbiter is the only one that commands the arm", "stop the others")
             self._core.engage(self._source(state), self.now_ns(), self.wall_ns(), state.episode_id)
         except Refused as error:
-            self.health.check("engage", Level.ERROR, str(error))
-            self.warn_rarely("engage", str(error))
+            self._refused = str(error)
+            self.health.check("engage", Level.ERROR, self._refused)
+            self.warn_rarely("engage", self._refused)
             return
         self._engaged = True
         self.health.check("engage", Level.OK)
@@ -137,7 +171,9 @@ class ArbiterNode(GraphNode):
     def _on_request(self, request: Request) -> None:
         """The operator gives the arm back after having driven it."""
         state = self._run
-        if request.verb is Verb.ENGAGE and state is not None and self._engaged and self._core.engaged is HUMAN:
+        if state is None or request.episode_id not in ("", state.episode_id):
+            return
+        if request.verb is Verb.ENGAGE and self._engaged and self._core.engaged is HUMAN:
             self._engage(state)
 
     # ---- what arrives --------------------------------------------------------------------------------------------
@@ -149,10 +185,9 @@ class ArbiterNode(GraphNode):
             return
         at, turn, stamp_ns = message.pose.position, message.pose.orientation, convert.stamp_of(message.header)
         self.seen(stamp_ns)
-        wall_ns = self.wall_ns()
-        if not self._core.pose((at.x, at.y, at.z), (turn.x, turn.y, turn.z, turn.w), stamp_ns, wall_ns):
+        if not self._core.pose((at.x, at.y, at.z), (turn.x, turn.y, turn.z, turn.w), stamp_ns, self.wall_ns()):
             return
-        self._pose, self._pose_ns, self._pose_wall_ns = message, stamp_ns, wall_ns
+        self._pose_ns = stamp_ns
         if not self._engaged:
             self._try_engage()
         elif self._pending is not None:
@@ -258,9 +293,10 @@ class ArbiterNode(GraphNode):
         if not self._engaged:
             return
         self._leave()
-        if self._pose is not None and self.wall_ns() - self._pose_wall_ns <= self._core.config.pose_ns:
-            self._pose.header = convert.header(self.now_ns(), self._config.frame)
-            self._target.publish(self._pose)
+        now_ns = self.now_ns()
+        pose = self._core.measured(now_ns, self.wall_ns())
+        if pose is not None:
+            self._target.publish(convert.pose_message(pose, now_ns, self._config.frame))
 
 
 def main() -> int:

@@ -70,7 +70,7 @@ class RecorderNode(GraphNode):
         arm = self.get_namespace().strip("/").replace("/", "-")
         own = re.compile(re.escape(config.run_id) + (f"-{re.escape(arm)}" if arm else "") + r"-\d+")
         self._archive = Archive(run_folder(config.run) / "practice", lambda name: own.fullmatch(name) is not None,
-                                config.min_free_bytes)  # fmt: skip
+                                config.min_free_bytes, keep=not config.dry_run)  # fmt: skip
         for event in self._archive.spool.recovered:
             self.get_logger().warning(f"spool: {event}")
         self._disk = Disk(self)
