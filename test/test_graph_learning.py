@@ -370,8 +370,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
 
     # In the first evaluation; after an update; with a batch half there; as stage 2 trains; between it and the gate's end.
     for wanted in ("practice/toy-?-000001.*", 4, "practice/toy-?-000006.*", "supervised/*/progress.json", "evaluations/*gate*"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-                                   start_new_session=True)  # fmt: skip
+        log = (tmp_path / "log.txt").open("ab")
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
             if reached(wanted):
@@ -381,6 +381,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.005)
         process.wait(timeout=60)
+        assert process.returncode == -signal.SIGKILL, (wanted, (tmp_path / "log.txt").read_text())
     assert kills == 5
     subprocess.run(command, check=True, timeout=600, capture_output=True, env=environment)
     assert results(run) == results(whole[0])

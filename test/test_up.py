@@ -59,7 +59,7 @@ def test_who_dies_comes_back_and_ctrl_c_stops_all_with_the_arbiter_first(tmp_pat
     with Process("graph", tmp_path, script=TOYS) as graph:
         for name in ("arm0/sim", "arm0/arbiter", "learner"):
             line = expect(graph, f"{name} ", "up", "restarts 0", "Hz", "2 dropped", "ok")
-        assert expect(graph, "learner: ") == "learner: stage stage1, press-red, 12 of 50, success 62%, head 3"
+        assert expect(graph, "learner: ") == "learner: stage 1, press-red, 12 of 50, success 62%, head 3"
         os.kill(pid_of(tmp_path, "sim"), signal.SIGKILL)
         assert "arm0/sim ended with signal SIGKILL; restart in 0.5 s" in expect(graph, "SIGKILL")
         assert expect(graph, "arm0/sim restarted") == "arm0/sim restarted (1)"
@@ -226,7 +226,7 @@ def test_a_line_for_each_node() -> None:
     assert status_line(UP, None, 8).endswith("  starting")
     assert status_line(UP, replace(row, silence_s=3.1), 8).endswith("-  starting")  # it said so before its restart
     assert status_line(DOWN, row, 8).endswith("  exit code 1: error: run = '': it is needed")
-    assert learner_line(LearnerStatus("stage2", "", 0, 0, None, 4, detail="waits")) == "learner: stage stage2, head 4; waits"
+    assert learner_line(LearnerStatus("stage 2", "", 0, 0, None, 4, detail="waits")) == "learner: stage 2, head 4; waits"
 
 
 class Terminal(io.StringIO):

@@ -168,6 +168,9 @@ class GraphLearner:
             self._out.append(self._needs)
 
     def _main(self) -> Steps:
+        if self.announcements.last is not None:  # latched: it went away with the life before
+            self._announced = self.announcements.last
+            self._out.append(self._announced)
         yield Work(self._training.resume)
         while not isinstance(command := self.machine.next(), Finish):
             started = self.record.metrics.wall_s

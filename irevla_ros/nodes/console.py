@@ -34,7 +34,7 @@ def status_line(status: ProcessStatus, row: NodeRow | None, width: int) -> str:
 
 def learner_line(status: LearnerStatus) -> str:
     """``learner: stage 1, press-red, 12 of 50, success 62 %, head 3; why``."""
-    parts = [f"stage {status.stage}", status.task, f"{status.done} of {status.of}" if status.of else "",
+    parts = [status.stage, status.task, f"{status.done} of {status.of}" if status.of else "",
              f"success {status.rate:.0%}" if status.rate is not None else "", f"head {status.version}"]  # fmt: skip
     return f"learner: {', '.join(filter(None, parts))}{status.detail and '; ' + status.detail}"
 

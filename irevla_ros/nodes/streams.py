@@ -99,7 +99,7 @@ class ObservationStreams:
                 self._node.refuse(self._name(f"camera {camera}"), error)
                 return
             self._push(camera, stamp_ns, convert.fit(pixels, size, size) if size else pixels)
-            if first and stamp_ns > self._emitted_ns and stamp_ns not in self._ticks:
+            if first and stamp_ns > max(self._emitted_ns, *self._ticks, -1):
                 if len(self._ticks) == self._ticks.maxlen:
                     self._lost(self._ticks[0])
                 self._ticks.append(stamp_ns)
@@ -137,8 +137,10 @@ class ObservationStreams:
         while self._ticks:
             found = self._aligner.at(self._ticks[0], self._node.wall_ns())
             if not found.complete:
-                if self._lock_step or len(self._ticks) == 1:
-                    return  # what is missing may still come
+                # What is missing may still come, but not once there is a newer one: also in lock step, where a late image
+                # of the last episode, whose pose was forgotten with it, would else stand before all of this one's.
+                if len(self._ticks) == 1:
+                    return
                 self._lost(self._ticks.popleft(), "; ".join(map(str, found.problems)))
                 continue
             stamp_ns = self._emitted_ns = self._ticks.popleft()
