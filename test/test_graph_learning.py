@@ -27,7 +27,7 @@ from irevla_ros.jobs.graph_setup import open_learner, shipped_policy
 from irevla_ros.jobs.practice import Practice, as_labelled, encode
 from irevla_ros.jobs.summary import EvaluatedEpisode
 from irevla_ros.jobs.train import Trainer
-from irevla_ros.learn.irevla import Finish, UpdateHead
+from irevla_ros.learn.irevla import Finish, RunSupervised, UpdateHead
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.sim.env import PandaEnv
 from learner_toys import STEPS, TASK, ToyArm, demonstrations, drive, even, fresh_policy, settings
@@ -295,6 +295,22 @@ def test_a_verdict_given_later_changes_the_reward_and_discarding_asks_again(tmp_
     assert len(evaluated) == 4 and len(discarded) == 1
     first = [r for r in SpoolReader(run / "practice").episodes(discarded=True) if r.meta.seed == 1_000_000]
     assert sorted(record.discarded for record in first) == [False, True]
+
+
+def test_stage_2_imitates_no_episode_that_was_judged_a_failure_since(tmp_path: Path, sft: Path) -> None:
+    """Four of D_RL; one is discarded and one judged anew before stage 2 begins."""
+    learner, _ = opened(tmp_path / "run", sft)
+    practice, names = learner.record.practice, [f"toy-a-{number:06d}" for number in range(1, 5)]
+    for number, name in enumerate(names):
+        episode = toy_episode(name, STEPS, cameras={"front": (64, 64)}, task=TASK, run_id="toy")
+        practice.write_episode(replace(episode, meta=replace(episode.meta, seed=200_000 + number)))
+    learner.record.add_to_d_rl(TASK, 4, "toy")
+    practice.label(names[1], None, "ada", discard=True)
+    practice.label(names[2], Outcome.FAILURE, "ada")
+    command = RunSupervised(2, "sft", "sft", ("expert", "rl"), "all", 1, "stage2")
+    manifest = learner._training.manifest(command)
+    assert [one.id for one in manifest.sources[1].episodes] == [names[0], names[3]]
+    closed(learner)
 
 
 def test_an_update_that_is_stopped_leaves_no_trace(tmp_path: Path, sft: Path) -> None:

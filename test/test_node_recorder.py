@@ -358,6 +358,30 @@ def test_kill_nine_in_the_middle_keeps_what_was_appended_and_the_new_one_stops_t
         cell.destroy_node()
 
 
+def test_what_was_discarded_while_the_recorder_was_dead_is_discarded(tmp_path):
+    with opened():
+        cell = Cell(("recorder",), size=16)
+        with recorder_process(tmp_path, wait_s=0.2) as first:
+            cell.start()
+            spin_until(lambda: cell.phase is Phase.RUN, cell, timeout_s=60)
+            episode_id = cell.state.episode_id
+            for _ in range(8):
+                cell.observe()
+                spin_until(lambda: cell.recorded and cell.recorded[-1] == cell.stamp, cell)
+                cell.act()
+            log = log_path(tmp_path / "practice", episode_id)
+            spin_until(lambda: log.stat().st_size > 5000, cell)
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+        cell.hear(Request(Verb.DISCARD, "a face in the picture"))
+        with recorder_process(tmp_path, wait_s=0.2):
+            spin_until(lambda: cell.sealed and cell.phase is Phase.IDLE, cell, timeout_s=60)
+        reader = SpoolReader(tmp_path / "practice")
+        assert cell.sealed[0].steps > 0 and reader.record(episode_id).discarded
+        assert reader.labels(episode_id).labels[0].outcome is None
+        cell.destroy_node()
+
+
 def test_of_a_dry_run_nothing_is_kept_also_when_the_recorder_is_killed(tmp_path):
     with opened():
         cell = Cell(("recorder",), size=16)

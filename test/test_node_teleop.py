@@ -13,9 +13,9 @@ import pytest
 
 from arm_toys import Rest, discovered, graph
 from irevla_ros.core.arbiter_step import Hold
-from irevla_ros.core.episode_state import Phase, Request, Verb
+from irevla_ros.core.episode_state import Phase, Request, Start, Verb
 from irevla_ros.core.errors import ConfigError
-from irevla_ros.core.types import ControlSource
+from irevla_ros.core.types import ControlSource, Mode
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.arbiter import ArbiterNode
 from irevla_ros.nodes.teleop import TeleopNode
@@ -261,7 +261,7 @@ def test_the_operator_takes_over_from_the_policy_and_gives_back() -> None:
         rest.stick = REST, ()
         rest.say_state(rest.machine.state)
         spin_until(lambda: arbiter._pose_ns > 0 and arbiter._state is not None, *everyone)
-        rest.start()
+        rest.play(Start("press-red", "press the red button", Mode.TRAIN, 3), rest.now_ns())
 
         def by(source: ControlSource, count: int = 3) -> Callable[[], bool]:
             return lambda: [step.source for step in steps if step.acted][-count:] == [source] * count

@@ -101,11 +101,16 @@ class Archive:
             return self._recovered(episode_id, broken or str(error))
         return Closed(episode_id, sealed.steps, result.outcome, result.reason, result.refusal, result.latents is not None)
 
-    def disown(self, episode_id: str, why: str) -> Closed:
-        """What there is of an episode that this process did not record; ``why`` it did not. Its side segment goes."""
+    def disown(self, episode_id: str, why: str, discarded: str = "") -> Closed:
+        """What there is of an episode that this process did not record; ``why`` it did not. Its side segment goes.
+
+        discarded: by whom, where it is not to be learned from; "" otherwise."""
         with disk_errors(self.root):
             side_path(self.root, episode_id).unlink(missing_ok=True)
-        return self._found(episode_id, why)
+        found = self._found(episode_id, why)
+        if discarded and found.steps:
+            self.spool.label(episode_id, None, discarded, discard=True, note=why)
+        return found
 
     def _recovered(self, episode_id: str, why: str) -> Closed:
         try:

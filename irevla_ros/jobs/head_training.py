@@ -82,11 +82,11 @@ class HeadTraining:
                  {"task": command.task, "seed": self.record.config.seed, "irevla_ros": __version__})  # fmt: skip
 
     def manifest(self, command: RunSupervised) -> SupervisedManifest:
-        """What stage 0 or 2 is to learn from: without what has been discarded since it went into D_RL."""
+        """What stage 0 or 2 is to learn from."""
         record = self.record
         d_rl = [episode for names in record.d_rl().values() for episode in names]
         return manifest_for(command, record.config, checkpoints=record.folder / "checkpoints", expert=record.expert.root,
-                            practice=record.practice.root, d_rl=self.practice.usable(d_rl))  # fmt: skip
+                            practice=record.practice.root, d_rl=d_rl)  # fmt: skip
 
     @staticmethod
     def head(version: int) -> str:

@@ -188,7 +188,8 @@ def manifest_for(
     """The manifest of a supervised stage of Algorithm 1; its paths are as they are given (``write_manifest`` completes them).
 
     checkpoints: the folder in which the command's names lie. expert: spool of D_e, of which the successes count.
-    practice and d_rl: the spool of practice and the ids of D_RL in it, wanted where the command's data include "rl".
+    practice and d_rl: the spool of practice and the ids of D_RL in it, wanted where the command's data include "rl"; of
+    these, too, the successes count: a person may have judged otherwise since they were chosen.
     """
     recipe = config.supervised
     spools = {"expert": SpoolReader(expert)}
@@ -198,7 +199,8 @@ def manifest_for(
         if practice is None:
             raise ConfigError(f"{command}", "stage 2 reads D_RL from the spool of practice", "give practice=")
         spools["rl"] = SpoolReader(practice)
-        chosen["rl"] = [spools["rl"].record(name) for name in d_rl]
+        found = map(spools["rl"].record, d_rl)
+        chosen["rl"] = [one for one in found if one.meta.outcome is Outcome.SUCCESS and not one.discarded]
         weights = {"expert": recipe.expert_share, "rl": 1.0 - recipe.expert_share}
     scale = 1.0 if command.stage == 0 else recipe.stage2_lr
     return SupervisedManifest(

@@ -56,6 +56,7 @@ class ArbiterNode(GraphNode):
         self._engaged = False
         self._run_wall_ns = 0  # when it was heard of
         self._refused = ""  # why it was not engaged
+        self._owner = self.resolve_topic_name(topics.STATE)
         self._unowned = 0  # looks in a row that found no episode node
         self._barred = ("", "")  # the episode whose run this process has no part in any more, and why
         self._pose_ns = -1
@@ -117,7 +118,7 @@ class ArbiterNode(GraphNode):
         state = self._run
         if state is None or self.lock_step or not self._config.engage_allowed:
             return
-        self._unowned = self._unowned + 1 if self.count_publishers(topics.STATE) == 0 else 0
+        self._unowned = self._unowned + 1 if self.count_publishers(self._owner) == 0 else 0
         limit_ns = (state.started_ns or 0) + state.time_limit_ns + OVERDUE_NS
         if self._unowned > 1:
             self._bar(state, "there is no episode node any more")

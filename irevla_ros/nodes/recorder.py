@@ -121,7 +121,8 @@ class RecorderNode(GraphNode):
         elif state.phase is Phase.END:
             self._told = Told.of(state)
             why = self._refusal or "the recorder was restarted in the middle"
-            self._disk.do(partial(self._archive.disown, state.episode_id, why), partial(self._say_closed, state),
+            who = (state.operator or "operator") if state.discarded and not self._config.dry_run else ""
+            self._disk.do(partial(self._archive.disown, state.episode_id, why, who), partial(self._say_closed, state),
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
 
     def _open(self, state: EpisodeState) -> None:
