@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from graph_watch import observing, processes_of, running, wait_until
+from graph_watch import PRACTICE, observing, processes_of, running, wait_until
 from simulation import RESULTS, machine, table_of
 
 from irevla_ros.ros.backend import chosen
 
-TASK = "-p", "learner:tasks:=[push-blue-cube-left]", "-p", "learner:sft:=shipped"
-# Practice from the first minute on: nearly no evaluation before it.
-SOON = "-p", "learner:overrides:=[evaluation=4,demos=4]", "-p", "learner:gate:=0"
-
 
 def rate(arms: int, seconds: float, folder: Path) -> dict[str, Any]:
     names = [f"arm{index}" for index in range(arms)]
-    with running("sim", folder / f"rate{arms}", names, [*TASK, *SOON]) as up, observing(names, every_step=False) as watch:
+    with running("sim", folder / f"rate{arms}", names, PRACTICE) as up, observing(names, every_step=False) as watch:
         if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 180) is None:
             raise SystemExit(f"the graph did not get to practice: see {folder}/rate{arms}/up.log")
         time.sleep(5.0)
@@ -45,7 +41,7 @@ def rate(arms: int, seconds: float, folder: Path) -> dict[str, Any]:
 
 
 def latency(seconds: float, folder: Path) -> dict[str, Any]:
-    arguments = [*TASK, *SOON, "-p", "lock_step:=false"]
+    arguments = [*PRACTICE, "-p", "lock_step:=false"]
     with running("sim", folder / "latency", [""], arguments) as up, observing([""]) as watch:
         if wait_until(lambda: len(watch.acts()) > 20, 180) is None:
             raise SystemExit(f"no command came: see {folder}/latency/up.log")

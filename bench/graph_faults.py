@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
-from graph_watch import Watch, observing, processes_of, running, wait_until
+from graph_watch import PRACTICE, Watch, observing, processes_of, running, wait_until
 from simulation import RESULTS, machine, table_of
 
 from irevla_ros.core.config import find_config
@@ -35,9 +35,6 @@ from irevla_ros.ros.backend import chosen
 from irevla_ros.ros.messages import Image, JointState, JointTrajectory, JointTrajectoryPoint, PoseStamped, String, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED, SENSOR
 
-ARGUMENTS = ["-p", "lock_step:=false", "-p", "learner:tasks:=[push-blue-cube-left]", "-p", "learner:sft:=shipped",
-             "-p", "learner:overrides:=[evaluation=4,demos=4,learning.max_episodes=100000]",
-             "-p", "learner:gate:=0"]  # fmt: skip
 CAMERA, SEEN = topics.image("front"), "sim/image_raw"
 RECOVERY_S = 90.0
 JSON_TOPICS = (topics.STEP, topics.STATE, topics.ORDER, topics.RESET_DONE, topics.REQUEST, topics.SEALED, topics.VERDICT,
@@ -268,7 +265,7 @@ def main() -> None:
     with small_disk(400) as folder:
         run = folder / "faults"
         graph = graph_file(folder)
-        parameters = ["--params-file", "sim", *ARGUMENTS]
+        parameters = ["--params-file", "sim", *PRACTICE, "-p", "lock_step:=false"]
         with running(graph, run, [""], parameters) as up, observing([""]) as watch:
             camera, bench = Camera(), Bench(run, up, watch)
             if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 240) is None:

@@ -14,13 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from graph_watch import NodeProcess, observing, processes_of, running, wait_until
+from graph_watch import PRACTICE, NodeProcess, observing, processes_of, running, wait_until
 from simulation import RESULTS, machine, table_of
 
 from irevla_ros.ros.backend import chosen
 
-ARGUMENTS = ["-p", "learner:tasks:=[push-blue-cube-left]", "-p", "learner:sft:=shipped", "-p", "learner:gate:=0",
-             "-p", "learner:overrides:=[evaluation=4,demos=4,learning.max_episodes=100000]"]  # fmt: skip
 EVERY_S = 10.0
 LOSSES = ("dropped", "lost", "refused", "malformed", "overwritten")
 
@@ -41,7 +39,7 @@ def main() -> None:
     seen: list[dict[str, NodeProcess]] = []
     with (
         tempfile.TemporaryDirectory(prefix="irevla-soak-") as folder,
-        running("sim", Path(folder) / "soak", arms, [*ARGUMENTS, *mode]) as up,
+        running("sim", Path(folder) / "soak", arms, [*PRACTICE, *mode]) as up,
         observing(arms, every_step=False) as watch,
     ):
         if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 240) is None:

@@ -25,6 +25,10 @@ from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown
 from irevla_ros.ros.messages import DiagnosticArray, PoseStamped, String
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED
 
+# The shipped policy, one task, and next to no evaluation before it is practised; no end, no gate.
+PRACTICE = ["-p", "learner:tasks:=[push-blue-cube-left]", "-p", "learner:sft:=shipped", "-p", "learner:gate:=0",
+            "-p", "learner:evaluate_expert:=0", "-p", "learner:evaluate_unseen:=0",
+            "-p", "learner:overrides:=[evaluation=4,demos=4,learning.max_episodes=100000]"]  # fmt: skip
 TICKS = os.sysconf("SC_CLK_TCK")
 WHOLE = (TerminationReason.SUCCESS, TerminationReason.FAILURE, TerminationReason.TIME_LIMIT)
 
