@@ -258,6 +258,21 @@ def markdown(results: dict[str, object], found: list[Result]) -> str:
     return text + table_of(head, rows)
 
 
+def inject(camera: Camera, bench: Bench, only: str) -> list[Result]:
+    """All faults whose name contains ``only``, one after the other."""
+    if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in bench.watch.learner), 240) is None:
+        raise SystemExit(f"the graph did not get to practice: see {bench.run}/up.log")
+    faults = [*kills(bench), *cameras(camera), *heads(bench), *rubbish(bench), *slow(bench)]
+    if os.path.ismount(bench.run.parent):
+        faults += disk(bench)
+    found = []
+    for fault in faults:
+        if only in fault.name:
+            found.append(bench.measure(fault))
+            print(found[-1], flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="faults whose name contains this")
@@ -268,17 +283,10 @@ def main() -> None:
         parameters = ["--params-file", "sim", *PRACTICE, "-p", "lock_step:=false"]
         with running(graph, run, [""], parameters) as up, observing([""]) as watch:
             camera, bench = Camera(), Bench(run, up, watch)
-            if wait_until(lambda: any(status.stage == "stage 1" for _, _, status in watch.learner), 240) is None:
-                raise SystemExit(f"the graph did not get to practice: see {run}/up.log")
-            faults = [*kills(bench), *cameras(camera), *heads(bench), *rubbish(bench), *slow(bench)]
-            if os.path.ismount(folder):
-                faults += disk(bench)
-            found = []
-            for fault in faults:
-                if arguments.only in fault.name:
-                    found.append(bench.measure(fault))
-                    print(found[-1], flush=True)
-            camera.kill()
+            try:
+                found = inject(camera, bench, arguments.only)
+            finally:
+                camera.kill()  # a camera left behind would see for the next graph
     results = {"machine": {**machine(), "backend": chosen().backend.value}, "faults": [asdict(one) for one in found]}
     text = markdown(results, found)
     print(text)
