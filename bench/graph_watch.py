@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.graph_messages import LearnerStatus, PolicyVersion, Sealed
-from irevla_ros.core.messages import Message
+from irevla_ros.core.messages import Message, MessageError
 from irevla_ros.core.types import TerminationReason
 from irevla_ros.nodes import topics
 from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown
@@ -56,7 +57,8 @@ class Watch:
 
 def _listen(node: Node, kind: type[Message], topic: str, qos: Any, kept: Any, arm: str) -> None:
     def received(message: String) -> None:
-        kept.append((time.monotonic_ns(), arm, kind.from_json(message.data)))
+        with contextlib.suppress(MessageError):  # graph_faults.py sends rubbish on purpose
+            kept.append((time.monotonic_ns(), arm, kind.from_json(message.data)))
 
     node.create_subscription(String, topic, received, qos)
 
