@@ -38,7 +38,7 @@ help:
 install: $(INSTALLED)
 
 demo: $(INSTALLED)
-	$(BIN)/irevla up sim --run demo $(ARGS)
+	$(BIN)/irevla up sim --run graph-demo $(ARGS)
 
 # Workers are processes; more threads than cores in each of them cost far more than they bring.
 test nightly bench: export OMP_NUM_THREADS := 1

@@ -136,6 +136,7 @@ def test_trouble_is_told_and_does_not_end_it(tmp_path: Path, sft: Path) -> None:
     with_context_closed(partial(in_process, run, sft, test))
 
 
+@pytest.mark.nightly  # its logic is killed in test_graph_learning.py too
 def test_a_killed_learner_goes_on_and_ends_with_code_0(toy: ToyGraph, tmp_path: Path, sft: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "irevla_ros.nodes.learner",

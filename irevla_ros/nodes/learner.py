@@ -20,6 +20,7 @@ from irevla_ros.ros.qos import LATCHED
 from irevla_ros.ros.run import run_node
 from irevla_ros.ros.worker import LatestWorker
 
+STOPPED = 3  # exit code
 PERIOD_S = 0.1  # orders are repeated and given back by time
 
 
@@ -87,7 +88,15 @@ class LearnerNode(GraphNode):
 
 
 def main() -> int:
-    return run_node(LearnerNode)
+    """0 when the method is done, so that the graph may end; STOPPED when a signal came before that."""
+    made: list[LearnerNode] = []
+
+    def make() -> LearnerNode:
+        made.append(LearnerNode())
+        return made[0]
+
+    code = run_node(make)
+    return STOPPED if not code and made and not made[0].learner.finished else code
 
 
 if __name__ == "__main__":
