@@ -243,7 +243,7 @@ class GraphLearner:
         arms = "wait"
         if isinstance(following, CollectEpisodes) and self._episodes.any_version(following):
             yield from self._want(self._episodes.practice(following, self._versions()))
-            arms = "go on"
+            arms = "run the next episodes, then wait"
         self._now("stage 1", command.task, f"learning; the arms {arms}")
         if not (yield Work(lambda: self._training.update(command, self._stop))):
             yield None  # it was stopped, and so are we
