@@ -57,7 +57,7 @@ types: $(INSTALLED)
 
 bench: $(BENCH_INSTALLED)
 	[ -d runs/sft-seed1/checkpoints/sft ] || $(BIN)/irevla sft --seed 1
-	set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+	set -e; for script in $(filter-out bench/graph_watch.py bench/graph_relay.py,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,7 +4,8 @@ Every node is killed in turn with kill -9; the camera dies, freezes, its clock j
 that is corrupted, foreign or out of the folder; rubbish arrives on every topic; a subscriber stops reading; the disk runs
 full (needs root, for a small tmpfs). Measured: how long after the fault the arm was still moved, how long after its end
 until an episode begun since came to its own end, whether the learner went on, and whether every episode that was sealed
-before is still whole. Writes bench/results/graph_faults.md and .json.
+before is still whole. (The camera that repeats one frame starts half a second after the fault, with a frame that is new: one
+command answers that.) Writes bench/results/graph_faults.md and .json.
 """
 
 from __future__ import annotations
@@ -248,6 +249,7 @@ def markdown(results: dict[str, object], found: list[Result]) -> str:
     assert isinstance(m, dict)
     text = "# Faults injected into the running graph\n\n"
     text += "Written by `python bench/graph_faults.py`: one arm in real time at 10 Hz.\n\n"
+    text += "The camera that repeats a frame starts half a second late, with one that is new: one command answers it.\n\n"
     text += f"{m['cpu']}, {m['cores']} cores, load {m['load_1min']}, Python {m['python']}, {m['date']}, {m['backend']}\n\n"
     head = ["fault", "arm moved for, ms", "next whole episode after, s", "learning goes on", "sealed lost"]
     rows = []
