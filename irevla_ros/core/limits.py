@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 from irevla_ros.core.errors import ConfigError
-from irevla_ros.core.rotation import POINTING_DOWN, Pose, Vector, exp, inverse, log, multiply, unit
+from irevla_ros.core.rotation import POINTING_DOWN, Pose, Vector, angle_between, exp, inverse, log, multiply, unit
 
 
 class Clip(str, Enum):
@@ -72,13 +72,13 @@ class Limits:
         position = self._into_box(measured.p)
         turned = self._into_turn(measured.q)
         far = float(np.linalg.norm(position - measured.p)) > self.step_m
-        if far or float(np.linalg.norm(log(multiply(turned, inverse(measured.q))))) > self.step_rad:
+        if far or angle_between(turned, measured.q) > self.step_rad:
             return None
         return Pose.of(position, turned)
 
     def follows(self, target: Pose, measured: Pose) -> bool:
         """Whether an arm at ``measured`` is where ``target`` can have left it: at most a leash and a step away."""
-        turned = float(np.linalg.norm(log(multiply(target.q, inverse(measured.q)))))
+        turned = angle_between(target.q, measured.q)
         return (float(np.linalg.norm(target.p - measured.p)) <= self.leash_m + self.step_m
                 and turned <= self.leash_rad + self.step_rad)  # fmt: skip
 

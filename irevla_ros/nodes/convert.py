@@ -9,7 +9,7 @@ import numpy as np
 
 from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.messages import MessageError
-from irevla_ros.core.rotation import Pose
+from irevla_ros.core.rotation import Pose, raw_proprio
 from irevla_ros.core.spec import ProprioSpec
 from irevla_ros.core.types import ByteArray, FloatArray
 from irevla_ros.ros.messages import (
@@ -99,12 +99,6 @@ def pose_of(message: PoseStamped) -> Pose:
     return Pose((at.x, at.y, at.z), (turn.x, turn.y, turn.z, turn.w))
 
 
-def yaw_of(pose: Pose) -> float:
-    """Turn of the hand about the vertical (rad), 0 where its x axis is the base's."""
-    x, y, z, w = pose.quaternion
-    return float(np.arctan2(2 * (x * y + z * w), 1 - 2 * (y * y + z * z)))
-
-
 def width_message(width_m: float, stamp_ns: int) -> JointState:
     """A gripper's opening, or the one that it is to take, in metres."""
     return JointState(header=header(stamp_ns), name=["width"], position=numbers("d", [width_m]))
@@ -121,8 +115,7 @@ def width_of(message: JointState) -> float:
 
 def proprio(pose: Pose, width_m: float, spec: ProprioSpec) -> FloatArray:
     """Normalised proprioception float32 [P] in the order of ``ProprioSpec``."""
-    yaw = yaw_of(pose)
-    return spec.to_normalised(np.array([*pose.position, np.cos(yaw), np.sin(yaw), width_m], np.float32))
+    return spec.to_normalised(raw_proprio(pose, width_m))
 
 
 # ---- action chunks ---------------------------------------------------------------------------------------------

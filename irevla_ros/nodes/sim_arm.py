@@ -13,6 +13,7 @@ from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.errors import ConfigError, IrevlaError
 from irevla_ros.core.graph_messages import SimState
 from irevla_ros.core.rotation import Pose
+from irevla_ros.core.rotation import yaw as yaw_of
 from irevla_ros.core.types import ByteArray, Mode
 from irevla_ros.nodes import convert, topics
 from irevla_ros.ros import Node
@@ -95,7 +96,7 @@ class SimulatedArm:
     def step(self, target: Pose | None, opening: float, judged: bool) -> None:
         """One control period towards ``target``, gripper open when ``opening`` is positive; None keeps the joints where
         they were told to be. ``judged``: success counts now, a run is on."""
-        env, yaw = self._env, 0.0 if target is None else convert.yaw_of(target)
+        env, yaw = self._env, 0.0 if target is None else yaw_of(target.q)
         if judged:
             observed, _, _, _, self._info = env.hold() if target is None else env.step_to(target.p, yaw, opening)
             self._seen = observed

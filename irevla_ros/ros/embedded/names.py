@@ -16,7 +16,6 @@ from irevla_ros.ros.embedded.exceptions import (
 _TOKEN = r"[A-Za-z_][A-Za-z0-9_]*"
 _NODE = re.compile(_TOKEN)
 _NAMESPACE = re.compile(rf"/|(/{_TOKEN})+")
-_ABSOLUTE = re.compile(rf"(/{_TOKEN})+")
 _NAME = re.compile(rf"~|(~/|/)?{_TOKEN}(/{_TOKEN})*")
 _TOKENS_RULE = "tokens of letters, digits and '_' that do not start with a digit, joined by single '/'"
 
@@ -77,8 +76,3 @@ def resolve(
         if expand(rule.match, node_name, namespace, is_service=is_service) == full:
             return expand(rule.replacement, node_name, namespace, is_service=is_service)
     return full
-
-
-def check_absolute(name: str) -> bool:
-    """Whether ``name`` is a legal absolute topic, service or node name."""
-    return _ABSOLUTE.fullmatch(name) is not None
