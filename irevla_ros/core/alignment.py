@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
+from irevla_ros.core.durations import MILLISECOND
 from irevla_ros.core.errors import ConfigError, unknown_name
 
 T = TypeVar("T")
 
-MILLISECOND = 1_000_000
 
 
 class Arrival(str, Enum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from irevla_ros.core.alignment import MILLISECOND
+from irevla_ros.core.durations import MILLISECOND
 from irevla_ros.core.errors import ConfigError, IrevlaError
 from irevla_ros.core.limits import Limits
 

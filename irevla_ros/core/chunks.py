@@ -9,7 +9,7 @@ from enum import Enum
 
 import numpy as np
 
-from irevla_ros.core.alignment import MILLISECOND
+from irevla_ros.core.durations import MILLISECOND
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.messages import MAX_INT, MessageError
 from irevla_ros.core.spec import ActionSpec

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import (
     TERMINAL,
     EpisodeState,
@@ -32,8 +33,6 @@ from irevla_ros.core.episode_state import (
 )
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import Mode, Outcome, TerminationReason
-
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.errors import ConfigError
-
-SECOND = 1_000_000_000
 
 
 class Level(IntEnum):

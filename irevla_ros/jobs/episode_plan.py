@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.types import Mode
 from irevla_ros.jobs.orders import Wanted
 from irevla_ros.jobs.run_record import RunRecord
 from irevla_ros.learn.irevla import CollectEpisodes
 from irevla_ros.sim.tasks import FAMILIES
 
-SECOND = 1_000_000_000
 Versions = frozenset[int]
 Starts = Sequence[tuple[str, int]]  # task and seed
 

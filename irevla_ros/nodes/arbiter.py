@@ -15,6 +15,7 @@ from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.arbiter_config import ArbiterConfig, Refused
 from irevla_ros.core.arbiter_step import ArbiterStep, Hold
 from irevla_ros.core.chunks import ActionChunk
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
@@ -28,7 +29,6 @@ from irevla_ros.ros.messages import CameraInfo, JointState, JointTrajectory, Pos
 from irevla_ros.ros.qos import COMMAND
 from irevla_ros.ros.run import run_node
 
-SECOND = 1_000_000_000
 WATCHDOG_S = 0.02
 REPEAT_S = 1.0
 ENGAGE_NS = 5 * SECOND  # an arm that comes to be ready later than that moves when nobody expects it

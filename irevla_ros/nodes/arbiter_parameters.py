@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irevla_ros.core.arbiter_config import ArbiterConfig
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.limits import Base, Limits
 from irevla_ros.nodes.streams import NEVER
-
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)

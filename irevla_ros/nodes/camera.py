@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.health import Level
 from irevla_ros.core.types import ByteArray
@@ -17,7 +18,7 @@ from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.calibration import Rectifier, camera_info, load_calibration
 from irevla_ros.nodes.camera_source import Frame, Grabber, SourceConfig
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import SECOND, declare
+from irevla_ros.nodes.parameters import declare
 from irevla_ros.ros.messages import CameraInfo, CompressedImage, Image, numbers
 from irevla_ros.ros.producer import LatestProducer
 from irevla_ros.ros.run import run_node

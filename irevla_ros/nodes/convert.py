@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from irevla_ros.core.chunks import ActionChunk
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.messages import MessageError
 from irevla_ros.core.rotation import Pose, raw_proprio
 from irevla_ros.core.spec import ProprioSpec
@@ -25,7 +26,6 @@ from irevla_ros.ros.messages import (
     numbers,
 )
 
-SECOND = 1_000_000_000
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 _TO_RGB = {"bgr8": cv2.COLOR_BGR2RGB, "rgba8": cv2.COLOR_RGBA2RGB, "bgra8": cv2.COLOR_BGRA2RGB, "mono8": cv2.COLOR_GRAY2RGB}
 _REMEDY = "check the sender"

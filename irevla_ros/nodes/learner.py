@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Start
 from irevla_ros.core.graph_messages import Announcement, LearnerStatus, PolicyVersion, Proposal, Sealed
 from irevla_ros.core.health import Level
@@ -15,7 +16,7 @@ from irevla_ros.jobs.graph_learning import GraphLearner, Order, Work
 from irevla_ros.jobs.graph_setup import open_learner
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import SECOND, declare
+from irevla_ros.nodes.parameters import declare
 from irevla_ros.ros.qos import LATCHED
 from irevla_ros.ros.run import run_node
 from irevla_ros.ros.worker import LatestWorker

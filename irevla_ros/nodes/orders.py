@@ -12,8 +12,6 @@ from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import Mode
 from irevla_ros.data.files import disk_errors
 
-SECOND = 1_000_000_000
-
 
 @dataclass(frozen=True)
 class OrdersConfig:

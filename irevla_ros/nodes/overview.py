@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from irevla_ros.core.health import SECOND, Level
+from irevla_ros.core.durations import SECOND
+from irevla_ros.core.health import Level
 from irevla_ros.ros.messages import DiagnosticArray
 
 SILENT_NS = 5 * SECOND  # nodes report once a second

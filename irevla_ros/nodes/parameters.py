@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from irevla_ros.core.config import build_config
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.ros import Node, ParameterDescriptor
 
 C = TypeVar("C")
-SECOND = 1_000_000_000
 
 
 def declare(node: Node, cls: type[C], **fixed: Any) -> C:

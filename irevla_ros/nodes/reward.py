@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Judged, Phase, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, SimState
 from irevla_ros.core.types import Observation, Outcome
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import SECOND, declare
+from irevla_ros.nodes.parameters import declare
 from irevla_ros.nodes.streams import ObservationStreams, StreamsConfig
 from irevla_ros.rewards.classifier import ClassifierReward
 from irevla_ros.rewards.detector import Debounce, RewardDetector

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDone, Verb
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
@@ -11,7 +12,7 @@ from irevla_ros.core.rotation import Pose
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import declare
-from irevla_ros.nodes.sim_arm import SECOND, SimConfig, SimulatedArm
+from irevla_ros.nodes.sim_arm import SimConfig, SimulatedArm
 from irevla_ros.ros.messages import Int64, JointState, PoseStamped
 from irevla_ros.ros.qos import COMMAND, EVENT
 from irevla_ros.ros.run import run_node

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from irevla_ros.core.chunks import ActionChunk
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.errors import ConfigError, IrevlaError
 from irevla_ros.core.graph_messages import SimState
@@ -23,7 +24,6 @@ from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.experts import ScriptedExpert
 from irevla_ros.sim.world import CAMERAS, CONTROL_HZ, SUBSTEPS
 
-SECOND = 1_000_000_000
 JOINTS = [*(f"panda_joint{number}" for number in range(1, 8)), "panda_finger_joint1", "panda_finger_joint2"]
 PARKED = np.array([0.43, 0.0, 0.17])  # m: the tip before the first reset
 

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from irevla_ros.core.alignment import MILLISECOND, Aligner, StreamSpec
+from irevla_ros.core.alignment import Aligner, StreamSpec
+from irevla_ros.core.durations import MILLISECOND
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError

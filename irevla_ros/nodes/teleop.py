@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.health import Level
@@ -29,7 +30,7 @@ from irevla_ros.core.teleop import (
 )
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import SECOND, declare
+from irevla_ros.nodes.parameters import declare
 from irevla_ros.nodes.terminal import Terminal
 from irevla_ros.ros import Client, Future
 from irevla_ros.ros.calls import call

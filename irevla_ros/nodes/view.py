@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import LearnerStatus, Sealed
@@ -14,7 +15,7 @@ from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import SECOND, declare
+from irevla_ros.nodes.parameters import declare
 from irevla_ros.nodes.view_model import ViewModel
 from irevla_ros.nodes.view_server import ViewServer
 from irevla_ros.ros import Subscription

@@ -10,9 +10,9 @@ from typing import Any
 
 import cv2
 
+from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.graph_messages import LearnerStatus, Sealed
-from irevla_ros.core.health import SECOND
 from irevla_ros.core.types import ByteArray, Outcome
 from irevla_ros.nodes.overview import Overview
 from irevla_ros.ros.messages import DiagnosticArray
