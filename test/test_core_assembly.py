@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph_toys import FINGERPRINT, MS, PERIOD, SPEC, Message, Scene
+from graph_toys import FINGERPRINT, MS, PERIOD, SPEC, Message, Scene, to_episode
 from irevla_ros.core.arbiter_step import Hold
 from irevla_ros.core.assembly import Assembler, AssemblyConfig
 from irevla_ros.core.episode_state import EpisodeState, Phase
-from irevla_ros.core.errors import ConfigError, DataError
+from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.messages import MessageError
-from irevla_ros.core.rows import Append, Assembled, SideRecord, to_episode
+from irevla_ros.core.rows import Append, Assembled, SideRecord
 from irevla_ros.core.types import ControlSource, Episode, Outcome, TerminationReason
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
@@ -355,8 +355,6 @@ def test_bad_values() -> None:
         SideRecord(3, latents=np.zeros((2, 3), np.float32), fingerprint="f")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="assembly wait 0 ns"):
         AssemblyConfig(wait_ns=0)
-    with pytest.raises(DataError, match="has no step"):
-        to_episode(Scene(steps=1).running.meta(SPEC, 10.0, {}), [], Assembled(0, Outcome.UNKNOWN, TerminationReason.STOPPED))
 
 
 scenes = st.builds(
