@@ -18,7 +18,7 @@ from irevla_ros.core.episode_state import EpisodeState, Phase, Start
 from irevla_ros.core.graph_messages import Announcement, LearnerStatus, PolicyVersion, Proposal, Sealed
 from irevla_ros.core.health import Level
 from irevla_ros.nodes import topics
-from irevla_ros.nodes.learner import LearnerNode
+from irevla_ros.nodes.learner import STOPPED, LearnerNode
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.ros import SingleThreadedExecutor
 from irevla_ros.ros.messages import DiagnosticArray
@@ -134,6 +134,30 @@ def test_trouble_is_told_and_does_not_end_it(tmp_path: Path, sft: Path) -> None:
         spin_until(lambda: graph.health_of["/learner"].level == bytes([Level.OK]), node, graph)
 
     with_context_closed(partial(in_process, run, sft, test))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_learner_that_is_stopped_before_the_end_does_not_end_the_graph_as_done(
+    number: signal.Signals, toy: ToyGraph, tmp_path: Path, sft: Path
+) -> None:
+    command = [sys.executable, "-m", "irevla_ros.nodes.learner",
+               *arguments(tmp_path / "run", sft, "-p", "exit_when_finished:=true")]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    executor = SingleThreadedExecutor()
+    executor.add_node(toy)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + LONG_S
+        while not toy.orders and process.poll() is None:
+            assert time.monotonic() < deadline, toy.statuses[-1:]
+            executor.spin_once(timeout_sec=0.02)
+        process.send_signal(number)
+        errors = process.communicate(timeout=LONG_S)[1].decode()
+        assert process.returncode == STOPPED, errors
+    finally:
+        process.kill()
+        executor.remove_node(toy)
+        executor.shutdown()
 
 
 @pytest.mark.nightly  # its logic is killed in test_graph_learning.py too
