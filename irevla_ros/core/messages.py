@@ -14,7 +14,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum, IntEnum
 from typing import Any, ClassVar, TypeVar
 
@@ -25,6 +25,8 @@ M = TypeVar("M", bound="Message")
 MAX_LENGTH = 1 << 20  # characters
 MAX_INT = (1 << 63) - 1  # what a stamp in nanoseconds, and int64 on disk, can hold
 _JSON = json.JSONEncoder(allow_nan=False)
+Where = str | tuple[Any, str | int]  # the place of a value: of the message, or (place of what holds it, field or index)
+Decoder = Callable[[Any, Where], Any]
 _REMEDY = "run the same release of irevla_ros on both sides"
 
 
@@ -127,45 +129,69 @@ def _hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _build(cls: Any, tree: Any, where: str) -> Any:
+def _build(cls: Any, tree: Any, where: Where) -> Any:
     if not isinstance(tree, dict):
         raise _wrong(where, tree, f"a {cls.__name__} (object)")
-    hints = _hints(cls)
+    decoders = _decoders(cls)
+    if tree.keys() != decoders.keys():
+        raise _unlike(tree, decoders, where)
+    return cls(**{name: decode(tree[name], (where, name)) for name, decode in decoders.items()})
+
+
+def _unlike(tree: dict[str, Any], fields: Collection[str], where: Where) -> MessageError:
     for key in tree:
-        if key not in hints:
-            near = difflib.get_close_matches(key[:100], hints, n=1, cutoff=0.6)
-            raise MessageError(f"{where} field {_short(key)}", "no such field",
-                               f"did you mean {near[0]!r}?" if near else _REMEDY)  # fmt: skip
-    missing = [name for name in hints if name not in tree]
-    if missing:
-        raise MessageError(f"{where} without field {missing[0]!r}", "every field is required", _REMEDY)
-    return cls(**{name: _value(hint, tree[name], f"{where} field {name!r}") for name, hint in hints.items()})
+        if key not in fields:
+            near = difflib.get_close_matches(key[:100], fields, n=1, cutoff=0.6)
+            return MessageError(f"{_path(where)} field {_short(key)}", "no such field",
+                                f"did you mean {near[0]!r}?" if near else _REMEDY)  # fmt: skip
+    missing = next(name for name in fields if name not in tree)
+    return MessageError(f"{_path(where)} without field {missing!r}", "every field is required", _REMEDY)
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+@functools.cache
+def _decoders(cls: type) -> dict[str, Decoder]:
+    """How to read each field of ``cls``: types are looked at once, not for every message."""
+    return {name: _decoder(hint) for name, hint in _hints(cls).items()}
+
+
+def _decoder(hint: Any) -> Decoder:
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        inner = [member for member in members if member is not type(None)]
-        assert len(inner) == 1, f"{where}: only T | None is understood"
-        return None if value is None else _value(inner[0], value, where)
+        (inner,) = (member for member in members if member is not type(None))  # only T | None is understood
+        some = _decoder(inner)
+        return lambda value, where: None if value is None else some(value, where)
     if origin is tuple:
-        if not isinstance(value, list):
-            raise _wrong(where, value, "a list")
-        kinds = (members[0],) * len(value) if len(members) == 2 and members[1] is Ellipsis else members
-        if len(kinds) != len(value):
-            raise _wrong(where, value, f"a list of {len(kinds)}")
-        return tuple(_value(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+        return _tuple_decoder(members)
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
+        return functools.partial(_build, hint)
     if issubclass(hint, Enum):
         choices = {member.name.lower() if issubclass(hint, IntEnum) else member.value: member for member in hint}
-        if not isinstance(value, str) or value not in choices:
-            raise _wrong(where, value, "one of " + ", ".join(map(repr, choices)))
-        return choices[value]
-    return _scalar(hint, value, where)
+        return functools.partial(_choose, choices)
+    return functools.partial(_scalar, hint)
 
 
-def _scalar(hint: Any, value: Any, where: str) -> Any:
+def _tuple_decoder(members: tuple[Any, ...]) -> Decoder:
+    many = len(members) == 2 and members[1] is Ellipsis
+    each = [_decoder(member) for member in members if member is not Ellipsis]
+
+    def decode(value: Any, where: Where) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _wrong(where, value, "a list")
+        if not many and len(value) != len(each):
+            raise _wrong(where, value, f"a list of {len(each)}")
+        readers = each * len(value) if many else each
+        return tuple(read(item, (where, i)) for i, (read, item) in enumerate(zip(readers, value, strict=True)))
+
+    return decode
+
+
+def _choose(choices: dict[Any, Enum], value: Any, where: Where) -> Enum:
+    if not isinstance(value, str) or value not in choices:
+        raise _wrong(where, value, "one of " + ", ".join(map(repr, choices)))
+    return choices[value]
+
+
+def _scalar(hint: Any, value: Any, where: Where) -> Any:
     if hint is float and type(value) in (int, float):
         if not abs(value) <= sys.float_info.max:  # a comparison, as a huge int does not convert; NaN fails it too
             raise _wrong(where, value, "a finite number")
@@ -177,8 +203,16 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _wrong(where: str, value: Any, wanted: str) -> MessageError:
-    return MessageError(f"{where} is {_short(value)}", f"{wanted} is required", _REMEDY)
+def _path(where: Where) -> str:
+    """``arbiter/step field 'target' field 'position'[2]``: put together only when there is something to say."""
+    if isinstance(where, str):
+        return where
+    parent, part = where
+    return _path(parent) + (f"[{part}]" if isinstance(part, int) else f" field {part!r}")
+
+
+def _wrong(where: Where, value: Any, wanted: str) -> MessageError:
+    return MessageError(f"{_path(where)} is {_short(value)}", f"{wanted} is required", _REMEDY)
 
 
 def _short(value: Any) -> str:

@@ -7,6 +7,7 @@ the tip's position does not move with it. Translations are added in the base fra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import atan2, cos, hypot, isfinite, sin
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +34,19 @@ class Pose:
     quaternion: tuple[float, float, float, float]
 
     def __post_init__(self) -> None:
-        numbers = np.asarray([*self.position, *self.quaternion], np.float64)
-        if numbers.shape != (7,) or not np.isfinite(numbers).all():
+        # Every node makes poses all the time, and for seven numbers plain floats are several times faster than NumPy.
+        if len(self.position) != 3 or len(self.quaternion) != 4 or not all(map(isfinite, (*self.position, *self.quaternion))):
             raise MessageError(f"pose {self.position} {self.quaternion}", "3 + 4 finite numbers are required",
                                "check the robot's state estimate")  # fmt: skip
-        if np.abs(numbers[:3]).max() > FARTHEST:
+        if max(map(abs, self.position)) > FARTHEST:
             raise MessageError(f"position {self.position}", f"it lies within {FARTHEST:.0f} m of the base", "give metres")
-        norm = float(np.linalg.norm(np.clip(numbers[3:], -10, 10)))
+        norm = hypot(*self.quaternion)
         if abs(norm - 1.0) > UNIT_TOLERANCE:
             raise MessageError(f"quaternion {self.quaternion} of norm {norm:.4g}", "an orientation has norm 1",
                                "publish a unit quaternion in the order x, y, z, w")  # fmt: skip
         if abs(norm - 1.0) > 1e-12:
-            object.__setattr__(self, "quaternion", _four(numbers[3:] / norm))
+            x, y, z, w = self.quaternion
+            object.__setattr__(self, "quaternion", (x / norm, y / norm, z / norm, w / norm))
 
     @classmethod
     def of(cls, position: npt.ArrayLike, quaternion: npt.ArrayLike) -> Pose:
@@ -53,7 +55,9 @@ class Pose:
         if p.shape != (3,) or q.shape != (4,):
             raise MessageError(f"a pose of {p.size} + {q.size} numbers", "3 + 4 finite numbers are required",
                                "give position x y z and quaternion x y z w")  # fmt: skip
-        return cls((float(p[0]), float(p[1]), float(p[2])), _four(q))
+        px, py, pz = p.tolist()
+        qx, qy, qz, qw = q.tolist()
+        return cls((px, py, pz), (qx, qy, qz, qw))
 
     @property
     def p(self) -> Vector:
@@ -76,24 +80,26 @@ def multiply(a: Vector, b: Vector) -> Vector:
 
 def inverse(q: Vector) -> Vector:
     """Of a unit quaternion [4]."""
-    return np.append(-q[:3], q[3])
+    x, y, z, w = q.tolist()
+    return np.array([-x, -y, -z, w])
 
 
 def exp(rotvec: Vector) -> Vector:
     """Rotation vector [3] (rad) -> unit quaternion [4]."""
-    angle = float(np.linalg.norm(rotvec))
-    scale = np.sin(angle / 2) / angle if angle > 1e-8 else 0.5 - angle * angle / 48
-    return unit(np.append(rotvec * scale, np.cos(angle / 2)))
+    x, y, z = rotvec.tolist()
+    angle = hypot(x, y, z)
+    scale = sin(angle / 2) / angle if angle > 1e-8 else 0.5 - angle * angle / 48
+    return unit(np.array([x * scale, y * scale, z * scale, cos(angle / 2)]))
 
 
 def log(q: Vector, shortest: bool = True) -> Vector:
     """Unit quaternion [4] -> rotation vector [3] of angle 0 to pi; up to 2 pi, by the sign of q, if not ``shortest``."""
-    if shortest and q[3] < 0:
-        q = -q
-    sine = float(np.linalg.norm(q[:3]))
-    if sine < 1e-12:
-        return np.asarray(2.0 * q[:3])
-    return np.asarray(q[:3] * (2.0 * np.arctan2(sine, q[3]) / sine))
+    x, y, z, w = q.tolist()
+    if shortest and w < 0:
+        x, y, z, w = -x, -y, -z, -w
+    sine = hypot(x, y, z)
+    scale = 2.0 * atan2(sine, w) / sine if sine >= 1e-12 else 2.0
+    return np.array([x * scale, y * scale, z * scale])
 
 
 def unit(q: Vector) -> Vector:
@@ -116,6 +122,3 @@ def raw_proprio(pose: Pose, gripper_width: float) -> FloatArray:
     turn = yaw(pose.q)
     return np.array([*pose.position, np.cos(turn), np.sin(turn), gripper_width], np.float32)
 
-
-def _four(q: Vector) -> tuple[float, float, float, float]:
-    return float(q[0]), float(q[1]), float(q[2]), float(q[3])
