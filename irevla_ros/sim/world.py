@@ -91,8 +91,15 @@ def _connect() -> Any:
 class World:
     """One PyBullet client. ``clear`` starts an episode, ``add_*`` fill it, ``step`` runs one control period."""
 
+    RENEW_AFTER = 500  # episodes; a new client costs 0.2 s
+
     def __init__(self, image_size: int, actions: ActionSpec) -> None:
         self._image_size, self._actions = image_size, actions
+        self._projections: dict[str, Sequence[float]] = {}
+        self.gripper = 1.0
+        self._open()
+
+    def _open(self) -> None:
         self.p = _connect()
         # The default broadphase keeps a tree whose upkeep is spread over steps: contacts would depend on earlier episodes.
         self.p.resetSimulation(self.p.RESET_USE_SIMPLE_BROADPHASE)
@@ -107,10 +114,9 @@ class World:
         self.arm = Panda(self.p)
         self._table = self._add_table()
         self._bodies: list[int] = []
-        self._projections: dict[str, Sequence[float]] = {}
+        self._cleared = 0
         self._table_seen = self._draw(FRONT, 8)[0][-1, -1]  # flat and without shadows: one colour everywhere
         self._scenery_drawn = True
-        self.gripper = 1.0
 
     def close(self) -> None:
         if self.p is not None:
@@ -123,7 +129,14 @@ class World:
         The order in which contacts are solved depends on the slots that bodies take in the broadphase. Slots are handed
         out again last in, first out, so what was added last goes first. But a jointed body gives its slots back in the
         order in which it took them: grains of the same structure take them once more and put them right.
+
+        PyBullet keeps the shapes of bodies that are gone (about 15 KB an episode), so now and then the client itself goes.
         """
+        self._cleared += 1
+        if self._cleared > self.RENEW_AFTER:
+            self.close()
+            self._open()
+            return
         joints = [self.p.getNumJoints(body) for body in self._bodies]
         self._remove_all()
         if any(joints):
