@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from irevla_ros.core.config import CONFIG_FOLDER
+from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.graph import load_graph
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,5 +96,5 @@ class TestDescription:
         defaults = {entity.name: entity.default_value[0].text for entity in description.entities
                     if isinstance(entity, DeclareLaunchArgument)}  # fmt: skip
         assert defaults["dry_run"] == "true" and defaults["network"] == "false"
-        with pytest.raises(ValueError, match="dry_run:=no: it is true or false"):
+        with pytest.raises(ConfigError, match="dry_run:=no: it is true or false"):
             self.expand("franka", run=str(tmp_path / "run"), dry_run="no")

@@ -10,6 +10,7 @@ import pytest
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.ros import Node, ok
 from irevla_ros.ros.messages import String, TwistStamped
+from irevla_ros.ros.errors import CONFIGURATION
 from irevla_ros.ros.qos import COMMAND, EVENT
 from irevla_ros.ros.run import run_node
 from ros_toys import Process, opened, spin_until
@@ -50,7 +51,7 @@ def test_an_error_of_the_users_is_one_line(capsys: pytest.CaptureFixture[str]) -
     def make() -> Node:
         raise ConfigError("topic 'x y'", "has a space", "rename it")
 
-    assert run_node(make, args=[]) == 1
+    assert run_node(make, args=[]) == CONFIGURATION
     assert capsys.readouterr().err == "error: topic 'x y': has a space; rename it\n"
     assert not ok()
 

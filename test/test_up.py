@@ -118,6 +118,22 @@ def test_the_command_runs_a_graph_and_refuses_a_second_one_beside_it(tmp_path: P
         (["sim", "-p", "lerner:seed:=2"], "-p lerner:seed:=2: no node 'lerner' in this graph; name one of sim, "),
         (["sim", "-p", "seed=2"], "-p seed=2: a parameter is [node:]name:=value; write -p rate_hz:=10.0, say"),
         (["sim", "-p", "run:=/x"], "-p run:=/x: run follows from --run; use --run"),
+        (["sim", "-p", "arms:=[a]"], "-p arms:=[a]: arms are the graph's; leave out -p"),
+        (["sim", "-p", "chekpoint:=x"], "-p chekpoint:=x: parameter 'chekpoint': no node of this graph has this parameter; "
+                                       "did you mean 'checkpoint' (of policy)?"),
+        (["sim", "-p", "sim:tasks:=[a]"], "-p sim:tasks:=[a]: parameter 'tasks': sim has no such parameter; "
+                                         "did you mean 'tasks' (of episode, learner)"),
+        (["sim", "-p", "policy:std:=.nan"], "parameters of /policy: std = nan: a finite number is required"),
+        (["sim", "-p", "policy:std:=9"], "parameters of /policy: std = 9.0, threads = 1: 0 to 1.0, and at least 1"),
+        (["sim", "-p", "policy:threads:=two"], "parameters of /policy: threads = 'two': a whole number (int) is required"),
+        (["sim", "-p", "rate_hz:=0.0"], "parameters of /arm0/sim: rate_hz = 0.0: this simulator is controlled at 10 Hz"),
+        (["sim", "-p", "silence_s:=-1.0"], "silence_s = -1.0: a time in seconds is required, not negative"),
+        (["sim", "-p", "policy:checkpoint:=no/such"], "checkpoint = 'no/such': the folder of a checkpoint"),
+        (["sim", "-p", "learner:sft:=no/such"], "sft = no/such: the folder of a checkpoint or of a run"),
+        (["sim", "-p", "episode:tasks:=[pres-red]"], "task 'pres-red' of suite 'demo': no such task; did you mean"),
+        (["sim", "-p", "suite:=dem"], "suite 'dem': no such suite"),
+        (["sim", "-p", "reward:detector:=clasifier"], "detector = 'clasifier': one of 'oracle', 'human',"),
+        (["sim", "-p", "sim:cameras:=[fromt]"], "camera 'fromt': no such camera; did you mean 'front'?"),
         (["sim", "arms=[1a]"], "arm '1a': a namespace is letters"),
         (["sim", "--params-file", "nothing.yaml"], "configuration 'nothing.yaml': no such file"),
     ],
@@ -144,14 +160,16 @@ def test_shipped_graphs_have_parameters_for_their_nodes_alone(name: str) -> None
 def test_given_parameters_win_over_sections_of_the_node(tmp_path: Path) -> None:
     graph = load_graph("sim", ["arms=[a]"])
     path = tmp_path / "p.yaml"
-    given = ["rate_hz:=5.0", "sim:limits.low:=[1, 2]", "sim:rate_hz:=7.0", "name:=yes: no"]
-    with pytest.raises(ConfigError, match="-p name:=yes: no: a parameter is"):
+    given = ["rate_hz:=5.0", "arbiter:limits.home:=[1, 2]", "arbiter:rate_hz:=7.0", "use_sim_time:=true", "suite:=yes: no"]
+    with pytest.raises(ConfigError, match="-p suite:=yes: no: a parameter is"):
         preparation.write_parameters(path, graph, {"run": "/a b"}, given)
     preparation.write_parameters(path, graph, {"run": '/a "b" 1'}, given[:-1])
     found = dict(load_parameter_file(str(path)))
     assert found["/**"] == {"run": '/a "b" 1'}
-    assert found["/**/sim"] == {"rate_hz": 7.0, "limits.low": [1, 2]}
-    assert all(found[f"/**/{node}"] == {"rate_hz": 5.0} for node in graph.nodes if node != "sim")
+    assert found["/**/arbiter"] == {"rate_hz": 7.0, "limits.home": [1, 2], "use_sim_time": True}
+    with_rate = ("sim", "recorder", "episode", "policy", "learner")  # the others have no such parameter
+    assert all(found[f"/**/{node}"] == {"rate_hz": 5.0, "use_sim_time": True} for node in with_rate)
+    assert found["/**/reward"] == found["/**/view"] == {"use_sim_time": True}
 
 
 def test_ros_stays_on_this_host_unless_told_otherwise() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
-from irevla_ros.nodes import preparation
+from irevla_ros.nodes import checking, preparation
 from irevla_ros.nodes.graph import load_graph, processes
 from irevla_ros.ros.backend import VARIABLE, chosen
 
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     name = Path(args.graph).stem
     own = [] if Path(args.graph).is_file() else [name]
     parameters = [find_config(given, "parameters").resolve() for given in [*own, *args.params_file]]
+    checking.check_names(graph, parameters)
     folder = (Path(args.run) if "/" in (args.run or "") else Path("runs") / (args.run or name)).resolve()
     identity, domain = preparation.run_id(folder), preparation.domain(os.environ)
     if not args.network:
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
           preparation.hold(logs / "lock", f"run {folder}", "choose another --run", owner) as there):  # fmt: skip
         ours = logs / "parameters.yaml"
         preparation.write_parameters(ours, graph, {"run": str(folder), "run_id": identity}, args.param)
+        checking.check_values(graph, [*parameters, ours])
         specs = processes(graph, [*parameters, ours], heavy_python=args.python)
         print(f"run: {folder}; domain {domain}, {os.environ[VARIABLE]}; Ctrl-C stops all in order", flush=True)
         from irevla_ros.nodes.up import run_graph  # only now: it loads the middleware, for which the environment is set

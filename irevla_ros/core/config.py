@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -260,9 +261,12 @@ class _Builder:
     def scalar(self, hint: Any, value: Any, where: str) -> Any:
         if hint is float and not isinstance(value, bool) and isinstance(value, (int, float, str)):
             try:
-                return float(value)  # text too: YAML 1.1 reads 1e-3, without a point, as text
+                number = float(value)  # text too: YAML 1.1 reads 1e-3, without a point, as text
             except (ValueError, OverflowError):
                 self.wrong(hint, value, where)
+            if not math.isfinite(number):
+                raise ConfigError(f"{self.source}: {where} = {number}", "a finite number is required", "give one")
+            return number
         if hint is Path and isinstance(value, str):
             return Path(value)
         if isinstance(hint, type) and issubclass(hint, Enum) and value in [m.value for m in hint]:

@@ -27,6 +27,10 @@ class ConfigError(IrevlaError):
     """A configuration file, override or name is wrong."""
 
 
+class BusyError(IrevlaError):
+    """Another process holds what is asked for; it may let go of it."""
+
+
 class DataError(IrevlaError):
     """An episode or dataset is missing, damaged or does not fit."""
 

@@ -9,6 +9,8 @@ import numpy as np
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import FloatArray
 
+MIN_STD, MAX_STD = 0.05, 1.0  # of exploration, in normalised action units
+
 
 @dataclass(frozen=True)
 class ActionSpec:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from irevla_ros.core.errors import ConfigError, unknown_name
+from irevla_ros.core.spec import MAX_STD, MIN_STD
 from irevla_ros.jobs.rollouts import SceneConfig
 from irevla_ros.learn.augment import Augmentation
 from irevla_ros.learn.plan import METHODS, Plan, plan
 from irevla_ros.learn.ppo import PPOConfig
 from irevla_ros.learn.sacfd import SACfDConfig
 from irevla_ros.policy.backbone import resolve_backbone
-from irevla_ros.policy.gaussian import MAX_STD, MIN_STD
 from irevla_ros.sim.world import CAMERAS
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
-from irevla_ros.core.config import find_config, load_config
-from irevla_ros.core.errors import ConfigError, unknown_name
-from irevla_ros.jobs.config import RunConfig
+from irevla_ros.core.durations import period_ns
+from irevla_ros.core.errors import ConfigError
 from irevla_ros.jobs.orders import OrderConfig
-from irevla_ros.learn.plan import Plan
-from irevla_ros.sim.suite import load_suite
+
+SHIPPED = "shipped"
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class LearnerConfig:
         for name in ("evaluate_expert", "evaluate_unseen", "gate"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it is not negative", "give 0 to leave it out")
-        if not self.rate_hz > 0 or self.threads < 1:
-            raise ConfigError(f"rate_hz = {self.rate_hz}, threads = {self.threads}", "both are positive", "give 10 and 1, say")
+        period_ns(self.rate_hz)
+        if self.threads < 1:
+            raise ConfigError(f"threads = {self.threads}", "it is positive", "give 1, say")
         if not 0.0 <= self.gate_margin <= 1.0:
             raise ConfigError(f"gate_margin = {self.gate_margin}", "a difference of rates lies in [0, 1]", "give 0.1, say")
 
@@ -56,18 +57,21 @@ class LearnerConfig:
             raise ConfigError(f"run = {self.run!r}", "the absolute path of the run's folder", "start the graph by irevla up")
         return Path(self.run)
 
-    def run_config(self) -> RunConfig:
-        """The run's configuration. Raises ``ConfigError``, also for a method that the graph cannot follow."""
-        config = load_config(RunConfig, find_config(self.config), list(self.overrides))
-        if config.plan(()).stage1 == "all":
-            raise ConfigError(f"method {config.method!r}", "in the graph stage 1 trains the head: arms take over no backbone",
-                              "use irevla train")  # fmt: skip
-        return config
+    def initial(self) -> tuple[Path | None, Path | None]:
+        """The checkpoint to begin with (None: stage 0 is trained), and the run that it is of, if it is of one.
 
-    def plan(self, config: RunConfig) -> Plan:
-        """The schedule on the chosen tasks. Raises ``ConfigError`` for a task that is none of the suite's RL tasks."""
-        known = tuple(task.name for task in load_suite(config.scene.suite).rl)
-        for task in self.tasks:
-            if task not in known:
-                raise unknown_name("RL task", task, known, f"of suite {config.scene.suite!r}")
-        return config.plan(self.tasks or known, "sft" if self.sft else "")
+        Raises ``ConfigError`` where there is none."""
+        if self.sft in ("", SHIPPED):
+            return (shipped_policy() if self.sft else None), None
+        path = Path(self.sft)
+        if (path / "checkpoints" / "sft").is_dir():
+            return path / "checkpoints" / "sft", path
+        if not (path / "config.json").is_file():
+            raise ConfigError(f"sft = {self.sft}", "the folder of a checkpoint or of a run that has finished stage 0",
+                              f"give one, {SHIPPED!r}, or nothing to train stage 0")  # fmt: skip
+        return path, None
+
+
+def shipped_policy() -> Path:
+    """The checkpoint of stage 0 on suite demo that comes with the package."""
+    return Path(str(files("irevla_ros.policy") / "weights" / "demo-sft"))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 
-from irevla_ros.core.config import to_dict
-from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.core.config import find_config, load_config, to_dict
+from irevla_ros.core.errors import CheckpointError, ConfigError, unknown_name
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.graph_config import LearnerConfig
 from irevla_ros.jobs.graph_learning import GraphLearner
 from irevla_ros.jobs.jsonfile import read_json, write_json
 from irevla_ros.jobs.run_record import RunRecord, require_same_plan
+from irevla_ros.learn.plan import Plan
 from irevla_ros.policy.checkpoint import checkpoint_digest, load_vla
+from irevla_ros.sim.suite import load_suite
 
-SHIPPED = "shipped"
 DECIDING = ("rate_hz", "tasks", "evaluate_expert", "evaluate_unseen", "gate", "gate_margin")  # beside config.yaml
 
 
@@ -28,38 +28,38 @@ def open_learner(config: LearnerConfig) -> GraphLearner:
         ConfigError: a setting is wrong, or not what the run began with; another learner has the folder.
         CheckpointError: the initial policy is missing, damaged, or of other cameras.
     """
-    folder, run_config = config.folder(), config.run_config()
-    plan = config.plan(run_config)
-    source, sft_run = _initial(config.sft)
+    folder, settings = config.folder(), run_config(config)
+    plan = schedule(config, settings)
+    source, sft_run = config.initial()
     _same_settings(folder, config)
     again = f"irevla up sim --run {shlex.quote(str(folder))}"
-    record = RunRecord(folder, run_config, plan, again, sft_run=sft_run)
+    record = RunRecord(folder, settings, plan, again, sft_run=sft_run)
     try:
         require_same_plan(record, plan)
         if source is not None:
-            _take_over(source, record.checkpoint("sft"), run_config)
+            _take_over(source, record.checkpoint("sft"), settings)
         return GraphLearner(record, config, config.run_id or folder.name)
     except BaseException:
         record.close()
         raise
 
 
-def shipped_policy() -> Path:
-    """The checkpoint of stage 0 on suite demo that comes with the package."""
-    return Path(str(files("irevla_ros.policy") / "weights" / "demo-sft"))
+def run_config(config: LearnerConfig) -> RunConfig:
+    """The run's configuration. Raises ``ConfigError``, also for a method that the graph cannot follow."""
+    found = load_config(RunConfig, find_config(config.config), list(config.overrides))
+    if found.plan(()).stage1 == "all":
+        raise ConfigError(f"method {found.method!r}", "in the graph stage 1 trains the head: arms take over no backbone",
+                          "use irevla train")  # fmt: skip
+    return found
 
 
-def _initial(sft: str) -> tuple[Path | None, Path | None]:
-    """The checkpoint to begin with, and the run that it is of, if it is of one."""
-    if sft in ("", SHIPPED):
-        return (shipped_policy() if sft else None), None
-    path = Path(sft)
-    if (path / "checkpoints" / "sft").is_dir():
-        return path / "checkpoints" / "sft", path
-    if not (path / "config.json").is_file():
-        raise CheckpointError(f"sft = {sft}", "the folder of a checkpoint or of a run that has finished stage 0",
-                              f"give one, {SHIPPED!r}, or nothing to train stage 0")  # fmt: skip
-    return path, None
+def schedule(config: LearnerConfig, of: RunConfig) -> Plan:
+    """The schedule on the chosen tasks. Raises ``ConfigError`` for a task that is none of the suite's RL tasks."""
+    known = tuple(task.name for task in load_suite(of.scene.suite).rl)
+    for task in config.tasks:
+        if task not in known:
+            raise unknown_name("RL task", task, known, f"of suite {of.scene.suite!r}")
+    return of.plan(config.tasks or known, "sft" if config.sft else "")
 
 
 def _take_over(source: Path, folder: Path, config: RunConfig) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 from pathlib import Path
 
-from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.errors import BusyError
 from irevla_ros.jobs.jsonfile import writing
 
 
 class FolderLock:
     """Held until ``release``, or until the process ends: the system lets go of it then.
 
-    Raises ``ConfigError`` when another process holds it; ``what`` and ``remedy`` go into its message.
+    Raises ``BusyError`` when another process holds it; ``what`` and ``remedy`` go into its message.
     """
 
     def __init__(self, folder: Path, what: str, remedy: str) -> None:
@@ -24,7 +24,7 @@ class FolderLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise ConfigError(f"{what} {folder}", "another process works in this folder", remedy) from None
+            raise BusyError(f"{what} {folder}", "another process works in this folder", remedy) from None
 
     def release(self) -> None:
         self._file.close()

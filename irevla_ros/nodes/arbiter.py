@@ -12,19 +12,18 @@ import sys
 from collections.abc import Callable
 
 from irevla_ros.core.arbiter import Arbiter
-from irevla_ros.core.arbiter_config import ArbiterConfig, Refused
+from irevla_ros.core.arbiter_config import Refused
 from irevla_ros.core.arbiter_step import ArbiterStep, Hold
 from irevla_ros.core.chunks import ActionChunk
-from irevla_ros.core.durations import SECOND
+from irevla_ros.core.durations import SECOND, period_ns
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import ControlSource, Mode
 from irevla_ros.nodes import convert, topics
-from irevla_ros.nodes.arbiter_parameters import ArbiterNodeConfig, LockStepConfig
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare
+from irevla_ros.nodes.parameters import arbiter as parameters
 from irevla_ros.ros.messages import CameraInfo, JointState, JointTrajectory, PoseStamped, TwistStamped
 from irevla_ros.ros.qos import COMMAND
 from irevla_ros.ros.run import run_node
@@ -46,11 +45,11 @@ class ArbiterNode(GraphNode):
 
     def __init__(self) -> None:
         super().__init__("arbiter")
-        self._config = config = declare(self, ArbiterNodeConfig)
+        config, core = self.declare(parameters.settings)
+        self._config = config
         self.lock_step = config.lock_step
-        self._period_ns = round(SECOND / config.rate_hz)
-        kind = LockStepConfig if config.lock_step else ArbiterConfig
-        self._core = Arbiter(ActionSpec(), declare(self, kind, period_ns=self._period_ns))
+        self._period_ns = period_ns(config.rate_hz)
+        self._core = Arbiter(ActionSpec(), core)
         self._state: EpisodeState | None = None
         self._run: EpisodeState | None = None  # the run that is, or is to be, engaged
         self._engaged = False

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from irevla_ros.core.durations import SECOND
-from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.health import Level
 from irevla_ros.core.types import ByteArray
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.calibration import Rectifier, camera_info, load_calibration
-from irevla_ros.nodes.camera_source import Frame, Grabber, SourceConfig
+from irevla_ros.nodes.camera_source import Frame, Grabber
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare
+from irevla_ros.nodes.parameters import camera as parameters
 from irevla_ros.ros.messages import CameraInfo, CompressedImage, Image, numbers
 from irevla_ros.ros.producer import LatestProducer
 from irevla_ros.ros.run import run_node
-
-
-@dataclass(frozen=True)
-class CameraConfig:
-    """camera: its name in the topics. calibration: a YAML file of camera_calibration; rectify: take the distortion out.
-    quality: of JPEG, 1 to 100. silence_ns: without pictures for so long, the camera is reported; frozen_ns: with the same
-    picture for so long it is reported and not published any more, 0 for a source that may stand still."""
-
-    camera: str = "front"
-    frame_id: str = ""
-    calibration: str = ""
-    rectify: bool = True
-    quality: int = 90
-    silence_ns: int = SECOND
-    frozen_ns: int = 2 * SECOND
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.camera) or not 1 <= self.quality <= 100:
-            raise ConfigError(f"camera {self.camera!r}, quality {self.quality}", "a name as in topics, and 1 to 100",
-                              "give front and 90")  # fmt: skip
 
 
 class FreezeWatch:
@@ -66,8 +43,8 @@ class CameraNode(GraphNode):
     def __init__(self) -> None:
         self._producer: LatestProducer[Frame] | None = None
         super().__init__("camera")
-        self._config = config = declare(self, CameraConfig)
-        source = declare(self, SourceConfig)
+        config, source = self.declare(parameters.settings)
+        self._config = config
         self._frame_id = config.frame_id or f"camera_{config.camera}_optical_frame"
         self._calibration = load_calibration(Path(config.calibration)) if config.calibration else None
         self._rectify = None

@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine, Handled
+from irevla_ros.core.episode_machine import EpisodeMachine, Handled
 from irevla_ros.core.episode_state import EpisodeState, Event, Judged, Phase, Request, ResetDone, Start, Verb, Verdict
-from irevla_ros.core.errors import ConfigError, DataError
+from irevla_ros.core.errors import DataError
 from irevla_ros.core.health import Level
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.orders import EpisodeNumbers, OrdersConfig, OwnOrders
-from irevla_ros.nodes.parameters import declare
+from irevla_ros.nodes.orders import EpisodeNumbers
+from irevla_ros.nodes.parameters import episode as parameters
 from irevla_ros.ros.messages import Trigger
 from irevla_ros.ros.qos import LATCHED
 from irevla_ros.ros.run import run_node
@@ -26,20 +25,6 @@ EPISODE_NS = 1_000_000_000_000  # lock step: episode number n begins at n times 
 _VERBS = {"confirm": Verb.CONFIRM, "engage": Verb.ENGAGE, "stop": Verb.STOP, "discard": Verb.DISCARD}
 
 
-@dataclass(frozen=True)
-class EpisodeNodeConfig:
-    """run: absolute path of the run's folder, which remembers the numbers of episodes; run_id: names the run in them."""
-
-    run: str = ""
-    run_id: str = ""
-    lock_step: bool = False
-    rate_hz: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.rate_hz <= 0:
-            raise ConfigError(f"rate_hz = {self.rate_hz}", "it is positive", "give 10.0")
-
-
 class EpisodeNode(GraphNode):
     """Parameters: ``EpisodeNodeConfig``, ``OrdersConfig``, ``EpisodeConfig``.
 
@@ -48,13 +33,11 @@ class EpisodeNode(GraphNode):
 
     def __init__(self) -> None:
         super().__init__("episode")
-        config = declare(self, EpisodeNodeConfig)
+        config, self._orders, self._own, machine = self.declare(parameters.settings)
         self.lock_step = config.lock_step
-        self._orders = declare(self, OrdersConfig)
-        self._own = OwnOrders(self._orders, round(1e9 / config.rate_hz), config.lock_step)
         arm = self.get_namespace().strip("/").replace("/", "-")
         self._numbers = EpisodeNumbers(config.run, config.run_id, arm)
-        self._machine = EpisodeMachine(declare(self, EpisodeConfig), config.run_id, self._numbers.next, self.now_ns(),
+        self._machine = EpisodeMachine(machine, config.run_id, self._numbers.next, self.now_ns(),
                                        self.wall_ns(), time.time_ns() // 1000, arm)  # fmt: skip
         self._say = self.speak(EpisodeState, topics.STATE, LATCHED)
         self._ordered: Start | None = None

@@ -23,8 +23,8 @@ from typing import Literal
 
 from irevla_ros.core.config import find_config, load_config
 from irevla_ros.core.errors import ConfigError
+from irevla_ros.nodes.parameters.reading import check_arms, parameter_names
 
-_NAMESPACE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 _NODE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -36,7 +36,7 @@ class NodeSpec:
     and its `ros2 run` name, where it is not the key of the mapping (two cameras). heavy: needs torch, so it runs under
     the Python that was named for such nodes. stop_first: is stopped before all others, because it then sends the safe
     command. ends_graph: once it has ended with exit code 0, its work is done and the whole graph stops. remap: relative
-    name -> name. A node of the whole graph has the parameter ``arms``: the namespaces that it serves.
+    name -> name. A node of the whole graph that has the parameter ``arms`` is told the namespaces.
     """
 
     each: Literal["arm", "graph"] = "arm"
@@ -57,13 +57,7 @@ class GraphSpec:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise ConfigError("a graph without nodes", "at least one is needed", "list them under `nodes`")
-        if not self.arms or len(set(self.arms)) != len(self.arms):
-            raise ConfigError(f"arms = {list(self.arms)}", "each arm has a namespace of its own",
-                              "name them arm0, arm1, ...")  # fmt: skip
-        for arm in self.arms:
-            if not (arm == "" and len(self.arms) == 1) and not _NAMESPACE.fullmatch(arm):
-                raise ConfigError(f"arm {arm!r}", "a namespace is letters, digits and _, parted by /",
-                                  "name it arm0, say")  # fmt: skip
+        check_arms(self.arms)
         for name in (*self.nodes, *(spec.program for spec in self.nodes.values() if spec.program)):
             if not _NODE.fullmatch(name):
                 raise ConfigError(f"node {name!r}", "a node's name is lower-case letters, digits and _", "rename it")
@@ -84,6 +78,12 @@ def load_graph(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Graph
     return load_config(GraphSpec, find_config(name_or_path, "graphs"), overrides)
 
 
+def serves_arms(graph: GraphSpec, name: str) -> bool:
+    """Whether node ``name`` is told the namespaces of the arms."""
+    spec = graph.nodes[name]
+    return spec.each == "graph" and "arms" in parameter_names(spec.program or name)
+
+
 def ros_arguments(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Path] = (),
                   extra: Sequence[str] = ()) -> list[str]:  # fmt: skip
     """What follows `--ros-args` for node ``name`` of ``arm``: namespace, node name, remaps, parameter files, then ``extra``."""
@@ -95,7 +95,7 @@ def ros_arguments(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Pa
         arguments += ["-r", f"{before}:={after}"]
     for path in parameters:
         arguments += ["--params-file", str(path)]
-    if spec.each == "graph":
+    if serves_arms(graph, name):
         arguments += ["-p", f"arms:={json.dumps(graph.arms)}"]
     return [*arguments, *extra]
 

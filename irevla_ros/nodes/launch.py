@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from launch.events import Shutdown
 from launch_ros.actions import Node
 
 from irevla_ros.core.config import find_config
-from irevla_ros.nodes.graph import GraphSpec, load_graph
-from irevla_ros.nodes.preparation import run_id, stay_on_this_host
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.nodes.checking import check_names, check_values
+from irevla_ros.nodes.graph import GraphSpec, load_graph, serves_arms
+from irevla_ros.nodes.preparation import run_id, stay_on_this_host, write_parameters
+from irevla_ros.ros.errors import CONFIGURATION
 
 RESPAWN_S = 2.0
 
@@ -49,41 +53,45 @@ def _actions(given: Mapping[str, tuple[Any, str]], context: LaunchContext) -> li
     graph = load_graph(said["config"], [f"arms=[{said['arms']}]"] if said["arms"] else [])
     folder = Path(said["run"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    shared: dict[str, Any] = {"run": str(folder), "run_id": run_id(folder)}
-    shared |= {key: _value(said[key], default, key) for key, (default, _) in given.items()}
+    said_too = [_parameter(key, said[key], default) for key, (default, _) in given.items() if said[key]]
     pinned: dict[str, str] = dict(os.environ)
     if said["network"] != "true":
         stay_on_this_host(pinned)
     variables = [SetEnvironmentVariable(key, value) for key, value in pinned.items() if os.environ.get(key) != value]
-    parameters = find_config(said["params_file"], "parameters").resolve()
-    nodes = [(spec, _node(graph, name, arm, [str(parameters), shared], said["python"]))
+    files = [find_config(said["params_file"], "parameters").resolve(), folder / "parameters.yaml"]
+    check_names(graph, files[:1])
+    write_parameters(files[1], graph, {"run": str(folder), "run_id": run_id(folder)}, said_too)
+    check_values(graph, files)
+    nodes = [(spec, _node(graph, name, arm, files, said["python"]))
              for name, spec in graph.nodes.items() for arm in (graph.arms if spec.each == "arm" else ("",))]  # fmt: skip
-    endings = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_when_done))
-               for spec, node in nodes if spec.ends_graph]  # fmt: skip
+    endings = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=partial(_when_ended, spec.ends_graph)))
+               for spec, node in nodes]  # fmt: skip
     return [*variables, *(node for _, node in nodes), *endings]
 
 
-def _node(graph: GraphSpec, name: str, arm: str, parameters: list[Any], python: str) -> Node:
+def _node(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Path], python: str) -> Node:
     spec = graph.nodes[name]
-    arms = [{"arms": list(graph.arms)}] if spec.each == "graph" else []
+    arms = [{"arms": list(graph.arms)}] if serves_arms(graph, name) else []
     return Node(
         package="irevla_ros", executable=spec.program or name, name=name, namespace=arm, output="screen",
-        parameters=[*parameters, *arms], remappings=list(spec.remap.items()),
+        parameters=[*map(str, parameters), *arms], remappings=list(spec.remap.items()),
         prefix=python if spec.heavy and python else None, respawn=True, respawn_delay=RESPAWN_S,
     )  # fmt: skip
 
 
-def _when_done(event: Any, context: LaunchContext) -> Any:
-    return EmitEvent(event=Shutdown(reason=f"{event.process_name} has finished")) if event.returncode == 0 else None
+def _when_ended(ends_graph: bool, event: Any, context: LaunchContext) -> Any:
+    """The whole graph ends with a node whose work it was, and with one that was told something wrong."""
+    if event.returncode == CONFIGURATION:
+        return EmitEvent(event=Shutdown(reason=f"{event.process_name} was told something wrong: see its error above"))
+    done = ends_graph and event.returncode == 0
+    return EmitEvent(event=Shutdown(reason=f"{event.process_name} has finished")) if done else None
 
 
 def _text(default: Any) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def _value(text: str, default: Any, key: str) -> Any:
-    if not isinstance(default, bool):
-        return type(default)(text)
-    if text not in ("true", "false"):
-        raise ValueError(f"{key}:={text}: it is true or false")
-    return text == "true"
+def _parameter(key: str, text: str, default: Any) -> str:
+    if isinstance(default, bool) and text not in ("true", "false"):
+        raise ConfigError(f"{key}:={text}", "it is true or false", "give one of them")
+    return f"{key}:={json.dumps(text) if isinstance(default, str) else text}"

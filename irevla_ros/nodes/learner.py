@@ -11,12 +11,11 @@ from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Start
 from irevla_ros.core.graph_messages import Announcement, LearnerStatus, PolicyVersion, Proposal, Sealed
 from irevla_ros.core.health import Level
-from irevla_ros.jobs.graph_config import LearnerConfig
 from irevla_ros.jobs.graph_learning import GraphLearner, Order, Work
 from irevla_ros.jobs.graph_setup import open_learner
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare
+from irevla_ros.nodes.parameters import learner as parameters
 from irevla_ros.ros.qos import LATCHED
 from irevla_ros.ros.run import run_node
 from irevla_ros.ros.worker import LatestWorker
@@ -30,7 +29,7 @@ class LearnerNode(GraphNode):
 
     def __init__(self) -> None:
         super().__init__("learner")
-        config = declare(self, LearnerConfig)
+        config = self.declare(parameters.settings)
         self.learner: GraphLearner = open_learner(config)
         self._config, self._exiting = config, False
         self._order = {arm: self.speak(Start, topics.of(arm, topics.ORDER)) for arm in config.arms}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.health import Health, RateLimit
 from irevla_ros.core.messages import Message, MessageError
 from irevla_ros.nodes import topics
-from irevla_ros.ros import Clock, ClockType, Node, QoSProfile, Timer
+from irevla_ros.nodes.parameters.reading import Reader, read_node
+from irevla_ros.ros import Clock, ClockType, Node, ParameterDescriptor, QoSProfile, Timer
 from irevla_ros.ros.messages import DiagnosticArray, DiagnosticStatus, KeyValue, String
 from irevla_ros.ros.qos import EVENT, LATCHED
+from irevla_ros.ros.run import refuse_undeclared
 
 M = TypeVar("M", bound=Message)
+S = TypeVar("S")
 REPORT_S = 1.0
 
 
@@ -29,10 +33,21 @@ class GraphNode(Node):
         super().__init__(name)
         self.health = Health()
         self.lock_step = False
+        self._run_id = ""
         self._newest_ns = 0
         self._limit = RateLimit()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, EVENT)
         self.every(REPORT_S, self._report)
+
+    def declare(self, settings: Callable[[Reader], S]) -> S:
+        """The node's parameters, read-only, as ``settings`` reads them. ConfigError for a wrong value, and for a name that was
+        given for this very node and that it does not have."""
+        name = self.get_fully_qualified_name()
+        reader = Reader(f"parameters of {name}", partial(_declared, self))
+        common, found = read_node(reader, settings)
+        refuse_undeclared(name, reader.names)
+        self._run_id = common.run_id
+        return found
 
     # ---- clocks --------------------------------------------------------------------------------------------------
 
@@ -116,3 +131,8 @@ class GraphNode(Node):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _declared(node: Node, name: str, default: Any, description: str) -> Any:
+    descriptor = ParameterDescriptor(dynamic_typing=True, read_only=True, description=description)
+    return node.declare_parameter(name, default, descriptor).value

@@ -10,21 +10,20 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from irevla_ros.core.errors import CheckpointError, ConfigError, IrevlaError
+from irevla_ros.core.durations import period_ns
+from irevla_ros.core.errors import CheckpointError, IrevlaError
 from irevla_ros.core.graph_messages import Announcement, PolicyVersion
 from irevla_ros.core.health import Level
 from irevla_ros.core.types import FloatArray, HalfArray
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare, run_folder
+from irevla_ros.nodes.parameters import policy as parameters
+from irevla_ros.nodes.parameters.reading import run_folder
 from irevla_ros.nodes.policy_arm import PolicyArm, Wanted
-from irevla_ros.nodes.streams import StreamsConfig
 from irevla_ros.policy.acting import Acting, act, load_acting, load_announced, set_threads
-from irevla_ros.policy.gaussian import MAX_STD
 from irevla_ros.ros.qos import LATCHED
 from irevla_ros.ros.run import run_node
 from irevla_ros.ros.worker import LatestWorker
@@ -33,36 +32,12 @@ KEPT = 512  # durations of inference, for the percentiles in the diagnostics
 Encoded = list[tuple[Wanted, tuple[FloatArray, HalfArray]]]
 
 
-@dataclass(frozen=True)
-class PolicyConfig(StreamsConfig):
-    """run: absolute path of the run's folder; checkpoint: folder of the first VLA, absolute or within ``run``, "" where a
-    learner announces one; std: exploration where no head file gives one, in normalised action units, 0 for none; threads:
-    of torch."""
-
-    run: str = ""
-    run_id: str = ""
-    arms: tuple[str, ...] = ("",)
-    checkpoint: str = ""
-    std: float = 0.3
-    device: str = "cpu"
-    rate_hz: float = 10.0
-    lock_step: bool = False
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.arms or not 0 <= self.std <= MAX_STD or self.rate_hz <= 0 or self.threads < 1:
-            raise ConfigError(f"arms {self.arms}, std {self.std}, rate_hz {self.rate_hz}, threads {self.threads}",
-                              f"at least one arm, a standard deviation up to {MAX_STD}, positive rate and threads",
-                              "correct the parameters")  # fmt: skip
-
-
 class PolicyNode(GraphNode):
     """Graph-level; serves ``arms``, each by a ``PolicyArm``. All that waits is encoded in one batch."""
 
     def __init__(self) -> None:
         super().__init__("policy")
-        self._config = config = declare(self, PolicyConfig)
+        self._config = config = self.declare(parameters.settings)
         self.lock_step = config.lock_step
         set_threads(config.threads)
         self._run = run_folder(config.run)
@@ -76,7 +51,7 @@ class PolicyNode(GraphNode):
         self._loader = LatestWorker(self, self._load, self._loaded)
         self._say_version = self.speak(PolicyVersion, topics.VERSION, LATCHED)
         self._arms = [
-            PolicyArm(self, config, arm, self._run / "practice", round(1e9 / config.rate_hz), self._on_reset, self._on_work)
+            PolicyArm(self, config, arm, self._run / "practice", period_ns(config.rate_hz), self._on_reset, self._on_work)
             for arm in config.arms
         ]
         if self._loading:

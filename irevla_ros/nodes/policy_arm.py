@@ -17,7 +17,8 @@ from irevla_ros.core.types import FloatArray, HalfArray, Mode, Observation
 from irevla_ros.data.side import SideWriter
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.streams import ObservationStreams, StreamsConfig
+from irevla_ros.nodes.parameters.streams import StreamsConfig
+from irevla_ros.nodes.streams import ObservationStreams
 from irevla_ros.policy.acting import Acting
 from irevla_ros.policy.sampling import ActionSampler
 from irevla_ros.ros.messages import JointTrajectory

@@ -13,7 +13,8 @@ from typing import IO
 
 import yaml
 
-from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.errors import BusyError, ConfigError
+from irevla_ros.nodes.checking import require_declared
 from irevla_ros.nodes.graph import GraphSpec
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}")  # episode ids begin with it, and name files
@@ -54,7 +55,7 @@ def domain_lock(number: int) -> Path:
 def hold(path: Path, what: str, remedy: str, owner: str) -> IO[bytes]:
     """Lock ``path`` until the file is closed, here and in every process that inherits it; ``owner`` is written into it.
 
-    Raises ConfigError, ``<what>: <owner> runs there``, while somebody else holds it.
+    Raises BusyError, ``<what>: <owner> runs there``, while somebody else holds it.
     """
     try:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+b", 0)
@@ -65,7 +66,7 @@ def hold(path: Path, what: str, remedy: str, owner: str) -> IO[bytes]:
     except BlockingIOError:
         theirs = " ".join(file.read(500).decode(errors="replace").split())
         file.close()
-        raise ConfigError(what, f"{theirs or 'another graph'} runs there, or its nodes do still", remedy) from None
+        raise BusyError(what, f"{theirs or 'another graph'} runs there, or its nodes do still", remedy) from None
     file.truncate(0)
     file.write(owner.encode())
     return file
@@ -74,8 +75,8 @@ def hold(path: Path, what: str, remedy: str, owner: str) -> IO[bytes]:
 def write_parameters(path: Path, graph: GraphSpec, shared: Mapping[str, str], given: Sequence[str] = ()) -> None:
     """A ROS parameter file with ``shared`` texts for all nodes, then what was ``given`` as ``[node:]name:=value`` (YAML).
 
-    What is given is said for each node once more: natively a later `/**` does not count against an earlier `/**/<node>`.
-    Raises ConfigError for what is not of that form, or not for a node of the graph.
+    What is given is said for each node that has it once more: natively a later `/**` does not count against an earlier
+    `/**/<node>`. Raises ConfigError for what is not of that form, or not for a node of the graph.
     """
     sections: dict[str, dict[str, str]] = {"/**": {name: json.dumps(text) for name, text in shared.items()}}
     for text in given:
@@ -87,7 +88,9 @@ def write_parameters(path: Path, graph: GraphSpec, shared: Mapping[str, str], gi
             raise ConfigError(f"-p {text}", f"no node {node!r} in this graph", f"name one of {', '.join(graph.nodes)}")
         if name in shared:
             raise ConfigError(f"-p {text}", f"{name} follows from --run", "use --run")
-        for one in [node] if node is not None else graph.nodes:
+        if name == "arms":
+            raise ConfigError(f"-p {text}", "arms are the graph's", "leave out -p, as in arms=[arm0,arm1]")
+        for one in require_declared(graph, graph.nodes if node is None else [node], name, f"-p {text}"):
             sections.setdefault(f"/**/{one}", {})[name] = value
     lines = [f"{node}:\n  ros__parameters:\n" + "".join(f"    {name}: {value}\n" for name, value in values.items())
              for node, values in sections.items()]  # fmt: skip

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from irevla_ros import __version__
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.assembly import AssemblyConfig
 from irevla_ros.core.episode_state import EpisodeState, Judge, Phase, Request, ResetDone, Verb, Verdict
-from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, Sealed
 from irevla_ros.core.health import Level
 from irevla_ros.core.late import LateLabel, Told
@@ -23,9 +22,10 @@ from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.disk import Disk
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare, run_folder
+from irevla_ros.nodes.parameters import recorder as parameters
+from irevla_ros.nodes.parameters.reading import run_folder
 from irevla_ros.nodes.recording import Recording
-from irevla_ros.nodes.streams import ObservationStreams, StreamsConfig
+from irevla_ros.nodes.streams import ObservationStreams
 from irevla_ros.ros.messages import Int64
 from irevla_ros.ros.qos import EVENT
 from irevla_ros.ros.run import run_node
@@ -35,36 +35,12 @@ POLL_S, ENDING_S = 0.05, 0.005
 CLOSE_S = 10.0
 
 
-@dataclass(frozen=True)
-class RecorderConfig(StreamsConfig):
-    """run: absolute path of the run's folder, whose ``practice`` is the spool; latents: whether the policy's are waited
-    for, at most ``wait_ns``; backlog: rows that may wait for the disk (in lock step half of them, then the simulator
-    waits); min_free_bytes: below that no episode is opened; dry_run: commands reach no robot, so nothing is kept."""
-
-    run: str = ""
-    run_id: str = ""
-    rate_hz: float = 10.0
-    lock_step: bool = False
-    latents: bool = True
-    wait_ns: int = 500_000_000
-    longest_gap_ns: int = 10_000_000_000
-    backlog: int = 256
-    min_free_bytes: int = 200_000_000
-    dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rate_hz <= 0 or self.backlog < 2 or self.min_free_bytes < 0:
-            raise ConfigError(f"rate_hz {self.rate_hz}, backlog {self.backlog}, min_free_bytes {self.min_free_bytes}",
-                              "positive, at least 2, not negative", "correct the parameters")  # fmt: skip
-
-
 class RecorderNode(GraphNode):
     """Wiring of one arm: ``core.assembly`` joins, ``Recording`` carries an episode, ``Archive`` is the disk."""
 
     def __init__(self) -> None:
         super().__init__("recorder")
-        self._config = config = declare(self, RecorderConfig)
+        self._config = config = self.declare(parameters.settings)
         self.lock_step = config.lock_step
         self._assembly = AssemblyConfig(config.wait_ns, config.longest_gap_ns, latents=config.latents)
         arm = self.get_namespace().strip("/").replace("/", "-")

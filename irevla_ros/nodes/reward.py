@@ -5,21 +5,20 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Judged, Phase, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, SimState
 from irevla_ros.core.types import Observation, Outcome
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare
-from irevla_ros.nodes.streams import ObservationStreams, StreamsConfig
+from irevla_ros.nodes.parameters import reward as parameters
+from irevla_ros.nodes.parameters.reward import RewardConfig
+from irevla_ros.nodes.streams import ObservationStreams
 from irevla_ros.rewards.classifier import ClassifierReward
 from irevla_ros.rewards.detector import Debounce, RewardDetector
 from irevla_ros.rewards.gate import NoEpisode, VerdictGate
@@ -33,40 +32,15 @@ EARLY = 4
 _NO_IMAGES = Observation({}, np.zeros(0, np.float32), "")
 
 
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """path: a safetensors file of ``rewards.success_net``; on, off: see ``ClassifierReward``."""
-
-    path: str = ""
-    on: float = 0.8
-    off: float = 0.5
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """hold, release: see ``Debounce``; 0 is 1 for the oracle, whose finding already lasts, and 3 for others.
-    progress_reward: reward for the whole way to success where the detector knows the progress; 0 for none."""
-
-    detector: Literal["oracle", "human", "classifier"] = "oracle"
-    hold: int = 0
-    release: int = 0
-    progress_reward: float = 0.0
-    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
-    lock_step: bool = False
-    silence_ns: int = SECOND
-
-
 class RewardNode(GraphNode):
     """Answers every observation of a run: ``reward/verdict`` or ``reward/judged``; the same again when it is sent again."""
 
     def __init__(self) -> None:
         super().__init__("reward")
-        config = declare(self, RewardConfig)
+        config = self.declare(parameters.settings)
         self.lock_step = config.lock_step
-        oracle, streams = config.detector == "oracle", None
-        if not oracle:
-            streams = declare(self, StreamsConfig, silence_ns=config.silence_ns)
-        self.detector = make_detector(config, streams)
+        oracle = config.detector == "oracle"
+        self.detector = make_detector(config)
         debounce = {"hold": config.hold, "release": config.release}
         self.gate = VerdictGate(Debounce(self.detector, **{k: n or (1 if oracle else 3) for k, n in debounce.items()}))
         self._progress = ProgressReward(config.progress_reward) if config.progress_reward else None
@@ -77,11 +51,11 @@ class RewardNode(GraphNode):
         self._judged = self.speak(Judged, topics.JUDGED)
         self._value = self.speak(RewardValue, topics.REWARD)
         self._streams: ObservationStreams | None = None
-        if streams is None:
+        if oracle:
             self._meter = self.health.watch(topics.SIM_STATE, stale_ns=config.silence_ns)
             self.listen(SimState, topics.SIM_STATE, self._on_sim_state)
         else:
-            self._streams = ObservationStreams(self, streams, self._on_observation, repeated=self._again)
+            self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._again)
         self.follow(self._on_state)
         self.create_service(Trigger, topics.SUCCESS, self._operator(True))
         self.create_service(Trigger, topics.FAILURE, self._operator(False))
@@ -168,8 +142,8 @@ class RewardNode(GraphNode):
             self.health.counts["unusable"] = self.detector.unusable
 
 
-def make_detector(config: RewardConfig, streams: StreamsConfig | None) -> RewardDetector:
-    """The detector that ``config`` names; a classifier's cameras must be among those of ``streams``."""
+def make_detector(config: RewardConfig) -> RewardDetector:
+    """The detector that ``config`` names; a classifier's cameras must be among those of the graph."""
     if config.detector == "oracle":
         return OracleReward()
     if config.detector == "human":
@@ -178,14 +152,11 @@ def make_detector(config: RewardConfig, streams: StreamsConfig | None) -> Reward
     from irevla_ros.rewards.success_net import SuccessNet
 
     path = Path(config.classifier.path)
-    if not config.classifier.path:
-        raise ConfigError("classifier.path = ''", "detector classifier needs a file", "give a safetensors file of SuccessNet")
     file = read_tensors(path)
     net = SuccessNet.from_metadata(file.metadata, str(path))
-    assert streams is not None
-    if not set(net.cameras) <= set(streams.cameras) or net.image_size != streams.image_size:
+    if not set(net.cameras) <= set(config.cameras) or net.image_size != config.image_size:
         raise ConfigError(f"{path} for cameras {list(net.cameras)} of {net.image_size} pixels",
-                          f"the graph has {list(streams.cameras)} of {streams.image_size}",
+                          f"the graph has {list(config.cameras)} of {config.image_size}",
                           "set cameras and image_size as in its training")  # fmt: skip
     load_into(net, file, path)
     return ClassifierReward(net.eval().probability, config.classifier.on, config.classifier.off)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from irevla_ros.core.durations import SECOND
+from irevla_ros.core.durations import SECOND, period_ns
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDone, Verb
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.core.rotation import Pose
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare
-from irevla_ros.nodes.sim_arm import SimConfig, SimulatedArm
+from irevla_ros.nodes.parameters import sim as parameters
+from irevla_ros.nodes.sim_arm import SimulatedArm
 from irevla_ros.ros.messages import Int64, JointState, PoseStamped
 from irevla_ros.ros.qos import COMMAND, EVENT
 from irevla_ros.ros.run import run_node
@@ -27,9 +27,9 @@ class SimNode(GraphNode):
 
     def __init__(self) -> None:
         super().__init__("sim")
-        self._config = config = declare(self, SimConfig)
+        self._config = config = self.declare(parameters.settings)
         self.lock_step = config.lock_step
-        self._period_ns = round(SECOND / config.rate_hz)
+        self._period_ns = period_ns(config.rate_hz)
         self._arm = SimulatedArm(self, config)
         self._reset_done = self.speak(ResetDone, topics.RESET_DONE)
         self._request = self.speak(Request, topics.REQUEST)

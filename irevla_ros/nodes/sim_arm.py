@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from irevla_ros.core.chunks import ActionChunk
-from irevla_ros.core.durations import SECOND
+from irevla_ros.core.durations import period_ns
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.errors import ConfigError, IrevlaError
 from irevla_ros.core.graph_messages import SimState
@@ -17,43 +16,16 @@ from irevla_ros.core.rotation import Pose
 from irevla_ros.core.rotation import yaw as yaw_of
 from irevla_ros.core.types import ByteArray, Mode
 from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.parameters.sim import SimConfig
 from irevla_ros.ros import Node
 from irevla_ros.ros.messages import CameraInfo, Image, JointState, JointTrajectory, PoseStamped, String, numbers
 from irevla_ros.ros.qos import COMMAND, EVENT
 from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.experts import ScriptedExpert
-from irevla_ros.sim.world import CAMERAS, CONTROL_HZ, SUBSTEPS
+from irevla_ros.sim.world import CAMERAS, SUBSTEPS
 
 JOINTS = [*(f"panda_joint{number}" for number in range(1, 8)), "panda_finger_joint1", "panda_finger_joint2"]
 PARKED = np.array([0.43, 0.0, 0.17])  # m: the tip before the first reset
-
-
-@dataclass(frozen=True)
-class SimConfig:
-    """suite: name or YAML file; cameras: of the simulator (front, wrist), image_size: pixels, square; frame: of poses.
-
-    wait_recorder: in lock step, wait for ``recorder/recorded``, too. script: in episodes of mode demo the scripted expert
-    publishes ``script/action``. Durations in ns of wall time: resend_ns: lock step, without an answer; target_ns: real time,
-    how old the newest target may be before the arm holds."""
-
-    lock_step: bool = False
-    rate_hz: float = float(CONTROL_HZ)
-    suite: str = "demo"
-    cameras: tuple[str, ...] = ("front",)
-    image_size: int = 64
-    frame: str = "base"
-    wait_recorder: bool = True
-    script: bool = False
-    resend_ns: int = 2 * SECOND
-    target_ns: int = 3 * SECOND // 10
-
-    def __post_init__(self) -> None:
-        if self.rate_hz != CONTROL_HZ:
-            raise ConfigError(f"rate_hz = {self.rate_hz}", f"this simulator is controlled at {CONTROL_HZ} Hz",
-                              "leave rate_hz out")  # fmt: skip
-        if self.resend_ns <= 0 or self.target_ns <= 0:
-            raise ConfigError(f"resend_s, target_s = {self.resend_ns / SECOND}, {self.target_ns / SECOND}",
-                              "both are positive", "give seconds")  # fmt: skip
 
 
 class SimulatedArm:
@@ -61,7 +33,7 @@ class SimulatedArm:
     publishes what there is to see now, ``repeat`` publishes the last observation again."""
 
     def __init__(self, node: Node, config: SimConfig) -> None:
-        self._config, self._period_ns = config, round(SECOND / config.rate_hz)
+        self._config, self._period_ns = config, period_ns(config.rate_hz)
         self._env = PandaEnv(config.suite, cameras=config.cameras, image_size=config.image_size)
         self._env.world.place_arm(PARKED, 0.0, 1.0)
         self._expert: ScriptedExpert | None = None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from irevla_ros.core.alignment import Aligner, StreamSpec
-from irevla_ros.core.durations import MILLISECOND
-from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.durations import LONGEST
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.core.rotation import Pose
@@ -16,30 +14,10 @@ from irevla_ros.core.spec import ProprioSpec
 from irevla_ros.core.types import ByteArray, FloatArray, Observation
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters.streams import StreamsConfig
 from irevla_ros.ros.messages import CompressedImage, Image, JointState, PoseStamped
 
-NEVER = 1 << 62  # ns: a limit that is none
 PENDING = 16
-
-
-@dataclass(frozen=True)
-class StreamsConfig:
-    """cameras: the first one's stamps are the observations'. image_size: pixels, square, 0 for as they come; compressed:
-    listen to the compressed topics. Durations in ns: max_age_ns of pose and gripper at an observation; camera_skew_ns
-    between cameras; silence_ns of wall time. In lock step all stamps of an observation are equal, and nothing is stale."""
-
-    cameras: tuple[str, ...] = ("front",)
-    image_size: int = 64
-    compressed: bool = False
-    max_age_ns: int = 100 * MILLISECOND
-    camera_skew_ns: int = 50 * MILLISECOND
-    silence_ns: int = 1000 * MILLISECOND
-
-    def __post_init__(self) -> None:
-        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
-            raise ConfigError(f"cameras = {list(self.cameras)}", "at least one, each once", "name the cameras")
-        if self.image_size < 0:
-            raise ConfigError(f"image_size = {self.image_size}", "it is not negative", "give 64, or 0 for as it comes")
 
 
 class ObservationStreams:
@@ -85,7 +63,7 @@ class ObservationStreams:
                              nearest_ns=0 if self._lock_step else config.camera_skew_ns) for name in others]  # fmt: skip
         specs += [StreamSpec(name, max_age_ns=config.max_age_ns, nearest_ns=exact, wall_ns=wall, capacity=256)
                   for name in (topics.POSE, topics.GRIPPER)]  # fmt: skip
-        return Aligner(tuple(specs), **({"jump_ns": NEVER} if self._lock_step else {}))
+        return Aligner(tuple(specs), **({"jump_ns": LONGEST} if self._lock_step else {}))
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 

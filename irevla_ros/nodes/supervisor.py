@@ -18,6 +18,7 @@ from typing import IO
 
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.graph import ProcessSpec
+from irevla_ros.ros.errors import CONFIGURATION
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 STABLE_S = 30.0  # who has lived that long starts anew with the shortest wait
@@ -99,6 +100,13 @@ class Supervisor:
     def finished(self) -> str:
         """The process whose work is done, with which the graph ends; "" until then."""
         return next((child.spec.name for child in self._children if child.finished), "")
+
+    def check(self) -> None:
+        """Raises ConfigError with the last words of a process that was told something wrong: starting it again is no use."""
+        for child in self._children:
+            if child.process is None and child.exit_code == CONFIGURATION:
+                said = _last_line(child.log).removeprefix("error: ")
+                raise ConfigError(f"node {child.spec.name}", said, f"its log is {child.log}")
 
     def start(self) -> None:
         for child in self._children:

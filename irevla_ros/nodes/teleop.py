@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
-from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.core.teleop import (
     GRIPPER_ACTIONS,
     KEYS_HELP,
-    SPACEMOUSE,
     STILL,
-    XBOX,
     Action,
     Deadman,
     Hand,
     Keys,
     Motion,
     Pad,
-    PadMapping,
     Say,
-    Speeds,
 )
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare
+from irevla_ros.nodes.parameters import teleop as parameters
 from irevla_ros.nodes.terminal import Terminal
 from irevla_ros.ros import Client, Future
 from irevla_ros.ros.calls import call
@@ -46,36 +40,13 @@ SERVICES = {
 WIDTH_NS = SECOND  # a measured gripper width that is older is not known
 
 
-@dataclass(frozen=True)
-class TeleopConfig:
-    """frame: of the twist, the arbiter's. twist_hz: how often it is sent. key_hold_ns: see ``Keys``; input_ns: a device that
-    has said nothing for so long does not steer. answer_ns: patience with services. terminal: see ``Terminal``."""
-
-    device: Literal["keyboard", "gamepad", "spacemouse"] = "keyboard"
-    frame: str = "base"
-    twist_hz: float = 20.0
-    speeds: Speeds = field(default_factory=Speeds)
-    gamepad: PadMapping = XBOX
-    spacemouse: PadMapping = SPACEMOUSE
-    key_hold_ns: int = SECOND // 4
-    input_ns: int = SECOND // 4
-    answer_ns: int = 5 * SECOND
-    open_m: float = 0.08
-    terminal: str = ""
-
-    def __post_init__(self) -> None:
-        if not 5.0 <= self.twist_hz <= 100.0 or not 0 < self.open_m < 1 or self.answer_ns <= 0:
-            raise ConfigError(f"twist_hz = {self.twist_hz}, open_m = {self.open_m}, answer_s = {self.answer_ns / SECOND}",
-                              "5 to 100 Hz, 0 to 1 m, a positive time", "give 20, 0.08 and 5")  # fmt: skip
-
-
 class TeleopNode(GraphNode):
     """Parameters: ``TeleopConfig``."""
 
     def __init__(self) -> None:
         self._terminal: Terminal | None = None
         super().__init__("teleop")
-        self._config = config = declare(self, TeleopConfig)
+        self._config = config = self.declare(parameters.settings)
         self._deadman = Deadman(config.open_m, self._measured)
         self._episode: EpisodeState | None = None
         self._width = (0.0, -WIDTH_NS)  # m, wall time of its arrival

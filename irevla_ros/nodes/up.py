@@ -21,6 +21,7 @@ from irevla_ros.ros.messages import DiagnosticArray, String
 from irevla_ros.ros.qos import EVENT, LATCHED
 from irevla_ros.ros.run import Stop, context
 
+STOPPING = "; a second Ctrl-C, five seconds after the first, ends all at once"
 POLL_S = 0.2
 PATIENCE_S = 25.0  # a learner in the middle of an update
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
@@ -48,6 +49,7 @@ class Monitor(Node):
 
 def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], again: str) -> int:
     """Run until a node has finished the graph's work (0) or a signal comes (Interrupted, naming the command ``again``).
+    Raises ConfigError once a node was told something wrong.
 
     ``logs``: folder of one log file for each process; ``held``: as of ``Supervisor``.
     """
@@ -60,7 +62,7 @@ def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], aga
             supervisor.start()
             _watch(supervisor, console, stop, monitor, executor)
         finally:
-            console.say("stopping; a second Ctrl-C, five seconds after the first, ends all at once")
+            console.say(f"stopping{STOPPING if stop.asked else ''}")
             supervisor.stop(PATIENCE_S)
             killed = [status.name for status in supervisor.status() if status.exit_code == -signal.SIGKILL]
             if killed:
@@ -84,6 +86,7 @@ def _watch(supervisor: Supervisor, console: Console, stop: Stop, monitor: Monito
             continue  # this process was held up: what the others said meanwhile is still to be read
         for line in supervisor.poll():
             console.say(line)
+        supervisor.check()
         pages = [row.values["page"] for row in monitor.overview.rows(time.monotonic_ns()) if "page" in row.values]
         if pages and pages[0] != page:
             page = pages[0]

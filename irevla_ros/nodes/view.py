@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState
@@ -15,7 +14,7 @@ from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.nodes.parameters import declare
+from irevla_ros.nodes.parameters import view as parameters
 from irevla_ros.nodes.view_model import ViewModel
 from irevla_ros.nodes.view_server import ViewServer
 from irevla_ros.ros import Subscription
@@ -26,29 +25,12 @@ from irevla_ros.ros.run import run_node
 LOOKING_NS = 3 * SECOND  # who has asked for a picture within that time is looking
 
 
-@dataclass(frozen=True)
-class ViewConfig:
-    """port: of the page, 0 for any that is free; host: its address, which others than this machine's users reach only when
-    it is not a loopback one. arms: namespaces; cameras: of each arm; compressed: listen to the compressed topics."""
-
-    port: int = 8765
-    host: str = "127.0.0.1"
-    arms: tuple[str, ...] = ("",)
-    cameras: tuple[str, ...] = ("front",)
-    compressed: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port < 65536 or not self.arms or not self.cameras:
-            raise ConfigError(f"port {self.port}, arms {self.arms}, cameras {self.cameras}",
-                              "a port below 65536, an arm and a camera", "give port 0 for any")  # fmt: skip
-
-
 class ViewNode(GraphNode):
     """Listens to images only while somebody looks at them; the page asks, and its threads touch ``ViewModel`` alone."""
 
     def __init__(self) -> None:
         super().__init__("view")
-        self._config = config = declare(self, ViewConfig)
+        self._config = config = self.declare(parameters.settings)
         pictures = [topics.of(arm, camera) for arm in config.arms for camera in config.cameras]
         self.model = ViewModel(config.arms, pictures, self.wall_ns)
         self._images: dict[str, Subscription] = {}

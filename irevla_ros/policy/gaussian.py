@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.spec import MAX_STD, MIN_STD
 from irevla_ros.policy.head import ActionHead
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-
-MIN_STD, MAX_STD = 0.05, 1.0  # in normalised action units
 
 
 class GaussianActor(nn.Module):

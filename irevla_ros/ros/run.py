@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from irevla_ros.core.errors import IrevlaError
+from irevla_ros.core.errors import ConfigError, IrevlaError, unknown_name
 from irevla_ros.ros import ExternalShutdownException, Node, SingleThreadedExecutor, try_shutdown
+from irevla_ros.ros.errors import CONFIGURATION
+from irevla_ros.ros.given import of_every_node, on_command_line
 from irevla_ros.ros.implementation import api
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -22,10 +24,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S = 5.0
 # rclpy's wait does not end for a Python signal handler.
 _STEP_S = 0.1
+_command_line: list[str] = []  # of the open context
 
 
 def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> int:
-    """Make a node and spin it until a signal. The exit code: 0 for a stop that was asked for, 1 for an error of the user's.
+    """Make a node and spin it until a signal. The exit code: 0 for a stop that was asked for, CONFIGURATION for a
+    ConfigError, 1 for another error that is told in one line.
 
     ``args`` as sys.argv. A node with a method ``on_shutdown()`` is told before anything closes, also when one of its
     callbacks raised, so that it can publish a safe command; what a callback raises is raised again afterwards.
@@ -46,7 +50,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
                 node.destroy_node()
     except IrevlaError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return CONFIGURATION if isinstance(error, ConfigError) else 1
     return 0
 
 
@@ -60,10 +64,23 @@ def _last_words(node: Node) -> None:
 def context(args: Sequence[str] | None) -> Iterator[None]:
     """A context that leaves signals alone; ``args`` as sys.argv."""
     api.init_without_signals(args)
+    _command_line[:] = sys.argv if args is None else args
     try:
         yield
     finally:
+        _command_line.clear()
         try_shutdown()
+
+
+def refuse_undeclared(full_name: str, declared: Collection[str]) -> None:
+    """ConfigError for a parameter that the command line gives this node, and no other, and that it has not ``declared``.
+
+    What a file says under ``/**`` may be for another node of the graph.
+    """
+    for given in on_command_line(_command_line):
+        for name in given.values if given.covers(full_name) and not given.shared else ():
+            if name not in declared and not of_every_node(name):
+                raise unknown_name("parameter", name, declared, f"of {full_name}, given by {given.where}")
 
 
 class Stop:

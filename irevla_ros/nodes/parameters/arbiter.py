@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from irevla_ros.core.arbiter_config import ArbiterConfig
-from irevla_ros.core.durations import SECOND
+from irevla_ros.core.durations import LONGEST, SECOND, period_ns
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.limits import Base, Limits
-from irevla_ros.nodes.streams import NEVER
+from irevla_ros.nodes.parameters.reading import Reader, check_cameras
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,8 @@ class ArbiterNodeConfig:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        if self.rate_hz <= 0 or not self.cameras:
-            raise ConfigError(f"rate_hz = {self.rate_hz}, cameras = {list(self.cameras)}", "positive, and at least one",
-                              "give 10.0 and the camera whose images are recorded")  # fmt: skip
+        period_ns(self.rate_hz)
+        check_cameras(self.cameras)
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,23 @@ class LockStepConfig(ArbiterConfig):
     command_ns: int = 60 * SECOND
     human_ns: int = 60 * SECOND
     chunk_age_ns: int = 60 * SECOND
-    jump_ns: int = NEVER
+    jump_ns: int = LONGEST
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.limits.gripper_band > 0:
             raise ConfigError(f"limits.gripper_band = {self.limits.gripper_band} in lock step",
                               "every step says where the gripper goes", "set it to 0")  # fmt: skip
+
+
+class ArbiterSettings(NamedTuple):
+    """The node, and its core: in lock step with the defaults of ``LockStepConfig``."""
+
+    node: ArbiterNodeConfig
+    core: ArbiterConfig
+
+
+def settings(read: Reader) -> ArbiterSettings:
+    node = read(ArbiterNodeConfig)
+    core = read(LockStepConfig if node.lock_step else ArbiterConfig, period_ns=period_ns(node.rate_hz))
+    return ArbiterSettings(node, core)

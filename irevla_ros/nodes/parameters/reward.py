@@ -1,0 +1,41 @@
+"""What the reward node is set to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.nodes.parameters.reading import Reader
+from irevla_ros.nodes.parameters.streams import StreamsConfig
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """path: a safetensors file of ``rewards.success_net``; on, off: see ``ClassifierReward``."""
+
+    path: str = ""
+    on: float = 0.8
+    off: float = 0.5
+
+
+@dataclass(frozen=True)
+class RewardConfig(StreamsConfig):
+    """hold, release: see ``Debounce``; 0 is 1 for the oracle, whose finding already lasts, and 3 for others.
+    progress_reward: reward for the whole way to success where the detector knows the progress; 0 for none."""
+
+    detector: Literal["oracle", "human", "classifier"] = "oracle"
+    hold: int = 0
+    release: int = 0
+    progress_reward: float = 0.0
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    lock_step: bool = False
+
+
+def settings(read: Reader) -> RewardConfig:
+    config = read(RewardConfig)
+    if config.detector == "classifier" and not Path(config.classifier.path).is_file():
+        raise ConfigError(f"classifier.path = {config.classifier.path!r}", "detector classifier needs a file",
+                          "give a safetensors file of SuccessNet")  # fmt: skip
+    return config
