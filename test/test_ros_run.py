@@ -9,8 +9,8 @@ import pytest
 
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.ros import Node, ok
-from irevla_ros.ros.messages import String, TwistStamped
 from irevla_ros.ros.errors import CONFIGURATION
+from irevla_ros.ros.messages import String, TwistStamped
 from irevla_ros.ros.qos import COMMAND, EVENT
 from irevla_ros.ros.run import run_node
 from ros_toys import Process, opened, spin_until
