@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from irevla_ros.ros.embedded.arguments import parse
@@ -41,7 +42,7 @@ def in_file(path: str | Path) -> list[Given]:
 def on_command_line(words: Sequence[str]) -> list[Given]:
     """After --ros-args. What is given without a node is for the process's own. Raises ConfigError."""
     found, inside = list[Given](), False
-    for word, value in zip(words, [*words[1:], ""], strict=True):
+    for word, value in pairwise(words):
         inside = word == "--ros-args" or (inside and word != "--")
         if inside and word in _FILE:
             found += in_file(value)
