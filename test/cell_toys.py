@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class Cell(GraphNode):
         self.playing = False
         self.on_idle: Callable[[], object] = lambda: None
         self.observations: dict[int, Observation] = {}
+        self.dry_run = False
         self.records: list[ArbiterStep] = []
         self.rewards: dict[int, float] = {}
         self.chunks: list[ActionChunk] = []
@@ -152,6 +154,7 @@ class Cell(GraphNode):
         else:
             self._arbiter.offer(source, chunk or ActionChunk(now, SPEC.names, action[None], PERIOD), now, wall)
         record = self._arbiter.tick(now, wall)
+        record = replace(record, dry_run=self.dry_run)
         self.records.append(record)
         self.say_step(record)
         self.stamp += PERIOD

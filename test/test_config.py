@@ -197,7 +197,7 @@ def test_shipped_files_are_valid_yaml() -> None:
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-number = st.floats(allow_nan=False)
+number = st.floats(allow_nan=False, allow_infinity=False)
 optimisers = st.builds(Optimiser, number.filter(lambda x: x > 0), st.integers())
 runs = st.builds(
     Run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.core.errors import BusyError, ConfigError
 from irevla_ros.core.graph_messages import Announcement, LearnerStatus, PolicyVersion, Proposal
 from irevla_ros.core.types import ControlSource, Mode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.jobs.gate import GATE_SEED, decide
+from irevla_ros.jobs.graph_config import shipped_policy
 from irevla_ros.jobs.graph_learning import GraphLearner, Order, Request
-from irevla_ros.jobs.graph_setup import open_learner, shipped_policy
+from irevla_ros.jobs.graph_setup import open_learner
+from irevla_ros.jobs.head_training import HeadTraining
 from irevla_ros.jobs.practice import Practice, as_labelled, encode
 from irevla_ros.jobs.summary import EvaluatedEpisode
 from irevla_ros.jobs.train import Trainer
@@ -313,6 +316,51 @@ def test_stage_2_imitates_no_episode_that_was_judged_a_failure_since(tmp_path: P
     closed(learner)
 
 
+class StopAfter(threading.Event):
+    """Asks to stop, or dies as by a kill, when it is asked for the ``steps``-th time."""
+
+    def __init__(self, steps: int, dies: bool = False) -> None:
+        super().__init__()
+        self.steps, self.dies = steps, dies
+
+    def is_set(self) -> bool:
+        self.steps -= 1
+        if self.steps < 0 and self.dies:
+            raise KeyboardInterrupt
+        return self.steps < 0
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_update_that_is_broken_off_is_gone_on_with_bit_for_bit(tmp_path: Path, sft: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                  dies: bool) -> None:  # fmt: skip
+    monkeypatch.setattr("irevla_ros.jobs.head_training.SAVE_S", 0.0)
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    learner, toys = opened(run, sft)
+    drive(learner, toys, until=lambda: isinstance(learner.machine.next(), UpdateHead))
+    command = learner.machine.next()
+    assert isinstance(command, UpdateHead)
+    closed(learner)
+    shutil.copytree(run, whole)
+    learner, _ = opened(whole, sft)
+    assert learner._training.resume() and learner._training.update(command, threading.Event())
+    closed(learner)
+    learner, _ = opened(run, sft)
+    training = learner._training
+    assert training.resume()
+    with contextlib.suppress(KeyboardInterrupt):
+        assert training.update(command, StopAfter(7, dies)) is False
+        assert not dies
+    done, planned = (7, training.updates[1]) if dies else (7, 0)
+    assert dies == (planned > 7)  # of what is being done while it is
+    closed(learner)
+    learner, _ = opened(run, sft)
+    assert learner._training.resume() and learner._training.stage1.learner.updates == done
+    assert learner._training.update(command, threading.Event())
+    closed(learner)
+    for name in ("stage1.safetensors", HeadTraining.head(command.head_version)):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+
+
 def test_an_update_that_is_stopped_leaves_no_trace(tmp_path: Path, sft: Path) -> None:
     learner, toys = opened(tmp_path / "run", sft)
     drive(learner, toys, until=lambda: isinstance(learner.machine.next(), UpdateHead))
@@ -339,10 +387,10 @@ def test_wrong_settings_are_refused(tmp_path: Path, sft: Path) -> None:
         open_learner(settings(tmp_path / "a", sft, tasks=("push-blue-cube-lift",)))
     with pytest.raises(ConfigError, match="method 'whole-vla-ppo': in the graph stage 1 trains the head"):
         open_learner(settings(tmp_path / "a", sft, method="whole-vla-ppo"))
-    with pytest.raises(CheckpointError, match="the folder of a checkpoint or of a run"):
+    with pytest.raises(ConfigError, match="the folder of a checkpoint or of a run"):
         open_learner(settings(tmp_path / "a", tmp_path))
     learner, _ = opened(tmp_path / "b", sft)
-    with pytest.raises(ConfigError, match="another process works in this folder"):
+    with pytest.raises(BusyError, match="another process works in this folder"):
         open_learner(settings(tmp_path / "b", sft))
     closed(learner)
     for changed, text in (({"gate": 5}, "gate = 5: the run in .* began with 4"), ({"tasks": ("press-orange",)}, "tasks = "),

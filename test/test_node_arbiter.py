@@ -23,6 +23,7 @@ from irevla_ros.core.types import ControlSource, Mode, Outcome
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.arbiter import ArbiterNode
 from irevla_ros.nodes.episode import EpisodeNode
+from irevla_ros.nodes.parameters.reading import parameter_names
 from irevla_ros.nodes.sim import SimNode
 from irevla_ros.ros.messages import CameraInfo, JointState, PoseStamped, TwistStamped, numbers
 from irevla_ros.ros.qos import COMMAND, SENSOR
@@ -122,7 +123,8 @@ def test_who_is_killed_in_a_run_has_it_stopped_and_the_next_one_works(tmp_path: 
     given = {"lock_step": True, "run": str(tmp_path), "run_id": "r", "image_size": 16}
     others = {"sim": SimNode, "arbiter": ArbiterNode, "episode": EpisodeNode}
     del others[victim]
-    words = ["--ros-args", *(word for name, value in given.items() for word in ("-p", f"{name}:={str(value).lower()}"))]
+    words = ["--ros-args", *(word for name, value in given.items() if name in parameter_names(victim)
+                             for word in ("-p", f"{name}:={str(value).lower()}"))]  # fmt: skip
     words = [word.replace(str(tmp_path).lower(), str(tmp_path)) for word in words]
     with graph(*others.values(), lambda: Rest(act=lambda _: RIGHT), **given) as (*nodes, rest):
         rest.judge = False
@@ -382,6 +384,7 @@ def test_in_a_dry_run_commands_are_shown_but_not_sent() -> None:
             return len(shown) >= 3
 
         bench.spin(showing)
+        assert all(step.dry_run for step in bench.steps)
         assert bench.acted and rest.targets == [] and rest.count_publishers("target_pose") == 0
 
 

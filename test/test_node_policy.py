@@ -299,7 +299,7 @@ def test_a_policy_for_other_cameras_or_sizes_is_refused(run):
 
 
 def test_a_run_whose_reset_was_not_seen_is_not_acted_in(run):
-    with graph(run, {}, {"arm": "right"}, arms=["''", "right"]) as (policy, (cell, demo)):
+    with graph(run, {"arm": "left"}, {"arm": "right"}, arms=["left", "right"]) as (policy, (cell, demo)):
         spin_until(lambda: cell.versions, policy, cell, demo)
         fields = {"run_id": "run1", "episode_id": "run1-000009", "task": "t", "instruction": "i", "started_ns": 0}
         cell.say_state(EpisodeState(5, Phase.RUN, mode=Mode.TRAIN, **fields))

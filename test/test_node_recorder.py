@@ -308,9 +308,8 @@ def test_an_episode_that_its_node_forgot_is_kept_as_far_as_it_is_sound(tmp_path)
 
 
 @contextmanager
-def recorder_process(run: Path, dry_run: bool = False, wait_s: float = 5.0) -> Iterator[subprocess.Popen[str]]:
-    words = arguments(run=run, run_id="run1", lock_step=True, min_free_bytes=1000, wait_s=wait_s, image_size=16,
-                      dry_run=dry_run)  # fmt: skip
+def recorder_process(run: Path, wait_s: float = 5.0) -> Iterator[subprocess.Popen[str]]:
+    words = arguments(run=run, run_id="run1", lock_step=True, min_free_bytes=1000, wait_s=wait_s, image_size=16)
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen([sys.executable, "-m", "irevla_ros.nodes.recorder", *words],
                           env={**os.environ, "PYTHONPATH": paths}) as child:  # fmt: skip
@@ -385,7 +384,8 @@ def test_what_was_discarded_while_the_recorder_was_dead_is_discarded(tmp_path):
 def test_of_a_dry_run_nothing_is_kept_also_when_the_recorder_is_killed(tmp_path):
     with opened():
         cell = Cell(("recorder",), size=16)
-        with recorder_process(tmp_path, dry_run=True, wait_s=0.2) as first:
+        cell.dry_run = True
+        with recorder_process(tmp_path, wait_s=0.2) as first:
             cell.start()
             spin_until(lambda: cell.phase is Phase.RUN, cell, timeout_s=60)
             policy = Policy(tmp_path, cell.state.episode_id)
@@ -405,7 +405,8 @@ def test_of_a_dry_run_nothing_is_kept_also_when_the_recorder_is_killed(tmp_path)
 
 
 def test_a_dry_run_leaves_nothing(tmp_path):
-    with graph(tmp_path, dry_run=True) as (recorder, cell):
+    with graph(tmp_path) as (recorder, cell):
+        cell.dry_run = True
         policy = begin(recorder, cell, tmp_path)
         play(recorder, cell, policy, 2)
         cell.end()

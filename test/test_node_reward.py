@@ -195,6 +195,9 @@ def test_a_classifier_of_another_graph_is_refused(tmp_path: Path) -> None:
 def test_health_tells_when_nothing_comes() -> None:
     with graph(silence_s=0.2) as (reward, world):
         health = world.health_of("/reward")
+        spin_until(lambda: health().get("message") == "waiting for a run", reward, world)
+        assert health()["level"] == "0"
+        begin(reward, world)
         spin_until(lambda: health().get("level") == "3", reward, world)
         assert "sim/state: nothing yet" in health()["message"]
 

@@ -203,9 +203,9 @@ def test_the_curve_is_the_mean_of_the_last_episodes_of_a_task() -> None:
     for number, (running, success) in enumerate(peer_states):
         world.state("", running)
         outcome = Outcome.SUCCESS if success else Outcome.FAILURE
-        world.sealed(Sealed(running.episode_id, 4, outcome, TerminationReason.SUCCESS))
-        world.sealed(Sealed(f"other-{number}", 4, outcome, TerminationReason.SUCCESS))  # its beginning was not seen
-        world.sealed(Sealed(running.episode_id, 0, outcome, TerminationReason.SUCCESS))  # nothing was kept
+        world.sealed("", Sealed(running.episode_id, 4, outcome, TerminationReason.SUCCESS))
+        world.sealed("", Sealed(f"other-{number}", 4, outcome, TerminationReason.SUCCESS))  # its beginning was not seen
+        world.sealed("", Sealed(running.episode_id, 0, outcome, TerminationReason.SUCCESS))  # nothing was kept
     (curve,) = world.snapshot()["curves"]
     # Successes are episodes 0, 3, 6, ...: of any 20 in a row 6 or 7.
     assert curve["label"] == "press-red, train"
@@ -217,7 +217,8 @@ def test_a_long_curve_is_thinned_to_its_newest_point() -> None:
     world = ViewModel([""], ["front"], Clock())
     for running, success in _states(3 * POINTS + 1):
         world.state("", running)
-        world.sealed(Sealed(running.episode_id, 4, Outcome.SUCCESS if success else Outcome.FAILURE, TerminationReason.SUCCESS))
+        outcome = Outcome.SUCCESS if success else Outcome.FAILURE
+        world.sealed("", Sealed(running.episode_id, 4, outcome, TerminationReason.SUCCESS))
     points = world.snapshot()["curves"][0]["points"]
     assert len(points) <= POINTS and points[-1][0] == 3 * POINTS + 1
 

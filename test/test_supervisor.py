@@ -130,6 +130,20 @@ def test_the_graph_ends_with_the_learner_only_when_that_is_done(started: Callabl
         assert supervisor.poll() == []
 
 
+def test_who_was_told_something_wrong_is_not_started_again(started: Callable[..., Supervisor]) -> None:
+    script = "import sys; print('error: std = 9: 0 to 1; give 0.3'); sys.exit(78)"
+    clock = Clock()
+    supervisor = started(program("policy", script), program("other", POLITE, "", ""), clock=clock)
+    supervisor.check()
+    news: list[str] = []
+    wait_for(lambda: bool(news.extend(supervisor.poll()) or news))
+    assert news == ["policy was told something wrong"]
+    clock.now += 60.0
+    assert supervisor.poll() == []
+    with pytest.raises(ConfigError, match=r"^node policy: std = 9: 0 to 1; give 0.3; its log is .*policy.log$"):
+        supervisor.check()
+
+
 def test_a_lock_lasts_until_the_last_process_has_ended(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

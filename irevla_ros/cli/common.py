@@ -12,7 +12,7 @@ def add_configuration(parser: argparse.ArgumentParser, default: str) -> None:
     """Arguments that ``configuration`` reads."""
     parser.add_argument("--config", default=default, help="name of a shipped configuration, or a YAML file (%(default)s)")
     parser.add_argument("--seed", type=int, help="training seed; evaluation start states are the same for every seed")
-    parser.add_argument("overrides", nargs="*", metavar="key=value",
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value",
                         help="settings, such as demos=40 ppo.actor_lr=1e-4; config.yaml of any run lists them all")  # fmt: skip
 
 

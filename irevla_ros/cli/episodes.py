@@ -24,7 +24,7 @@ COLUMNS = ("episode", "mode", "steps", "outcome", "ended by", "task", "run", "in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Look at recorded episodes. A spool is a folder with one file an episode (docs/episode-format.md); nothing "
-        "here changes it."
+        "here changes it. Of a run's folder it is that of the practice."
     )
     parser.epilog = (
         "examples:\n"
@@ -68,12 +68,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 when an episode is damaged; raises DataError when what was asked for is absent or damaged."""
-    reader = SpoolReader(args.spool)
+    reader = SpoolReader(_spool(args.spool))
     if args.verb == "list":
         return _list(reader, args)
     if args.verb == "show":
         return _show(reader, args.episode, args.out or Path(f"{args.episode}.png"))
     return _verify(reader)
+
+
+def _spool(folder: Path) -> Path:
+    """The folder itself, or, of a run's folder, its practice; standard error says so."""
+    if not (folder / "practice").is_dir():
+        return folder
+    others = " (its demonstrations are in expert/)" if (folder / "expert").is_dir() else ""
+    print(f"{folder} is a run: its episodes of practice{others}", file=sys.stderr)
+    return folder / "practice"
 
 
 def _list(reader: SpoolReader, args: argparse.Namespace) -> int:

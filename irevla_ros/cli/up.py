@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes import checking, preparation
 from irevla_ros.nodes.graph import load_graph, processes
+from irevla_ros.nodes.parameters.episode import EpisodeSettings
+from irevla_ros.nodes.parameters.teleop import TeleopConfig
 from irevla_ros.ros.backend import VARIABLE, chosen
 
 INTERMIXED = True
@@ -28,7 +33,8 @@ a node's parameters: config/parameters/*.yaml of the package; what nodes there a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("graph", help="name of a shipped graph (sim, collect, franka), or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the graph, such as arms=[arm0,arm1]")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value",
+                        help="settings of the graph, such as arms=[arm0,arm1]")  # fmt: skip
     parser.add_argument("--run", metavar="FOLDER", help="folder of the run, a bare name under runs/ (default: as the graph)")
     parser.add_argument("-p", "--param", action="append", default=[], metavar="[NODE:]NAME:=VALUE", help="a ROS parameter")
     parser.add_argument("--params-file", action="append", default=[], metavar="FILE",
@@ -60,9 +66,30 @@ def run(args: argparse.Namespace) -> int:
           preparation.hold(logs / "lock", f"run {folder}", "choose another --run", owner) as there):  # fmt: skip
         ours = logs / "parameters.yaml"
         preparation.write_parameters(ours, graph, {"run": str(folder), "run_id": identity}, args.param)
-        checking.check_values(graph, [*parameters, ours])
+        settings = checking.check_values(graph, [*parameters, ours])
         specs = processes(graph, [*parameters, ours], heavy_python=args.python)
         print(f"run: {folder}; domain {domain}, {os.environ[VARIABLE]}; Ctrl-C stops all in order", flush=True)
+        for line in _operators_part(settings, domain):
+            print(line, flush=True)
         from irevla_ros.nodes.up import run_graph  # only now: it loads the middleware, for which the environment is set
 
         return run_graph(specs, logs, [here.fileno(), there.fileno()], args.command_line)
+
+
+def _operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:
+    """What a person has to do for episodes to begin; nothing where they begin by themselves."""
+    waiting = [name.rpartition("/")[0] for name, found in settings.items()
+               if isinstance(found, EpisodeSettings) and found.orders.operator_starts]  # fmt: skip
+    if not waiting:
+        return []
+    devices = sorted({found.device for found in settings.values() if isinstance(found, TeleopConfig)} - {"keyboard"})
+    arm = f" -r __ns:={waiting[0]}" if waiting[0] else ""
+    return [
+        "each episode waits for the operator:",
+        *(f"  {device}: its start button, read by ROS's own driver" for device in devices),
+        "  keyboard: in another terminal",
+        f"    ROS_DOMAIN_ID={domain} {sys.executable} -m irevla_ros.nodes.teleop --ros-args -p device:=keyboard "
+        f"-r __node:=keyboard{arm}",
+        "    there t starts an episode (c confirms, g engages where that is asked for), w s a d r f move the arm,",
+        "    y or n says success or failure, x stops, z discards; docs/teleop.md has all keys and buttons",
+    ]

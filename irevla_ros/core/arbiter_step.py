@@ -50,6 +50,7 @@ class ArbiterStep(Message):
     executed: what was asked for, clipped to +-1; commanded: the motion of the target after all limits; each [A],
     normalised by ``ActionSpec``. target: commanded pose, base frame, None when nothing may be commanded; gripper: -1
     closed, +1 open, None before the first command. clips: limits that changed the step, in order of application.
+    dry_run: what was commanded was shown, and reached no robot.
 
     Raises MessageError when the fields contradict each other.
     """
@@ -71,6 +72,7 @@ class ArbiterStep(Message):
     gripper: int | None
     chunk_ns: int = -1
     chunk_index: int = -1
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if (self.source is None) != (self.hold is not None):

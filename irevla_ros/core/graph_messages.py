@@ -115,7 +115,8 @@ class PolicyVersion(Message):
 
 @dataclass(frozen=True)
 class LearnerStatus(Message):
-    """``learner/status``: where Algorithm 1 is, for people; latched. ``rate``: of the last episodes, None before the first."""
+    """``learner/status``: where Algorithm 1 is, for people; latched. ``rate``: of the last ``rated`` episodes, None before the
+    first."""
 
     KIND: ClassVar[str] = "learner/status"
 
@@ -124,6 +125,7 @@ class LearnerStatus(Message):
     done: int
     of: int
     rate: float | None = None
+    rated: int = 0
     version: int = 0
     finished: bool = False
     detail: str = ""

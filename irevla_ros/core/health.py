@@ -6,7 +6,7 @@ Times are ``wall_ns``: monotonic, given by the caller.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -89,17 +89,19 @@ class Health:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._checks: dict[str, Check] = {}
-        self._meters: dict[str, tuple[RateMeter, float, int]] = {}
+        self._meters: dict[str, tuple[RateMeter, float, int, Callable[[], bool]]] = {}
         self._absorbed: dict[str, float] = {}
 
     def check(self, name: str, level: Level, text: str = "") -> None:
         """Set or replace the finding ``name``."""
         self._checks[name] = Check(name, level, text)
 
-    def watch(self, name: str, *, lowest_hz: float = 0.0, stale_ns: int) -> RateMeter:
-        """A meter whose stream is STALE after ``stale_ns`` without arrival, and WARN below ``lowest_hz``."""
+    def watch(self, name: str, *, lowest_hz: float = 0.0, stale_ns: int,
+              expected: Callable[[], bool] = lambda: True) -> RateMeter:  # fmt: skip
+        """A meter whose stream is STALE after ``stale_ns`` without arrival, and WARN below ``lowest_hz``; while it is not
+        ``expected`` that anything comes, its silence is waiting."""
         meter = RateMeter(max(5 * SECOND, 2 * stale_ns))
-        self._meters[name] = (meter, lowest_hz, stale_ns)
+        self._meters[name] = (meter, lowest_hz, stale_ns, expected)
         return meter
 
     def absorb(self, prefix: str, counts: Mapping[str, float]) -> None:
@@ -108,12 +110,14 @@ class Health:
 
     def report(self, wall_ns: int) -> Report:
         values: list[tuple[str, str]] = []
-        checks = list(self._checks.values())
-        for name, (meter, lowest_hz, stale_ns) in self._meters.items():
+        checks, waiting = list(self._checks.values()), False
+        for name, (meter, lowest_hz, stale_ns, expected) in self._meters.items():
             hz, age = meter.hz(wall_ns), meter.age_ns(wall_ns)
             values.append((f"{name}.hz", f"{hz:.1f}"))
             values.append((f"{name}.age_s", "never" if age is None else f"{age / SECOND:.3f}"))
-            if age is None or age > stale_ns:
+            if not expected():
+                waiting = True
+            elif age is None or age > stale_ns:
                 since = "nothing yet" if age is None else f"nothing for {age / SECOND:.1f} s"
                 checks.append(Check(name, Level.STALE, f"{since}, limit {stale_ns / SECOND:.1f} s"))
             elif hz < lowest_hz:
@@ -124,7 +128,8 @@ class Health:
         values += [(name, str(totals[name])) for name in sorted(totals)]
         level = max((check.level for check in checks), key=SEVERITY.index, default=Level.OK)
         bad = sorted((c for c in checks if c.level is not Level.OK), key=lambda c: -SEVERITY.index(c.level))
-        message = "; ".join(f"{check.name}{check.text and ': ' + check.text}" for check in bad) or "ok"
+        message = "; ".join(f"{check.name}{check.text and ': ' + check.text}" for check in bad)
+        message = message or ("waiting for a run" if waiting else "ok")
         return Report(level, message, tuple(values))
 
 

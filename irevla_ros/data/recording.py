@@ -35,12 +35,11 @@ class Archive:
     """One arm's episodes in the spool ``root``, one at a time; recovers on construction what a dead recorder left.
 
     ``own``: whether an episode id is of this arm. min_free_bytes: below that no episode is opened. Sealed means on the disk,
-    in lock step too: the file is synced under a pending name, renamed, and the folder synced before ``close`` returns. keep:
-    False writes nothing at all, so that nothing is left to be recovered either.
+    in lock step too: the file is synced under a pending name, renamed, and the folder synced before ``close`` returns.
     """
 
-    def __init__(self, root: Path, own: Callable[[str], bool], min_free_bytes: int, keep: bool = True) -> None:
-        self.root, self._min_free_bytes, self._keep = root, min_free_bytes, keep
+    def __init__(self, root: Path, own: Callable[[str], bool], min_free_bytes: int) -> None:
+        self.root, self._min_free_bytes = root, min_free_bytes
         self.spool = Spool(root)
         self.leftovers = remove_leftovers(root, own)
         self._writer: EpisodeWriter | None = None
@@ -52,8 +51,6 @@ class Archive:
 
     def open(self, meta: EpisodeMeta) -> None:
         """Starts the log. ``DataError``: too little room, a taken id, or the disk refuses."""
-        if not self._keep:
-            return
         free = self.free_bytes()
         if free < self._min_free_bytes:
             raise DataError(f"{self.root}: {free / 1e6:.0f} MB free", f"{self._min_free_bytes / 1e6:.0f} MB are kept free",
@@ -65,8 +62,6 @@ class Archive:
 
     def append(self, rows: Sequence[Append]) -> None:
         """Raises ``DataError`` when the disk refuses; the rows after the failure must not be appended any more."""
-        if not self._keep:
-            return
         writer = self._writer
         assert writer is not None
         for row in rows:

@@ -148,7 +148,9 @@ class GraphLearner:
             outcomes = [*self._outcomes, *outcomes][-self.plan.window :]
         rate = sum(outcomes) / len(outcomes) if outcomes else None
         version = self._announced.version if self._announced is not None else 0
-        return LearnerStatus(self._stage, self._task, done, of, rate, version, self.finished, self._detail)
+        updates, planned = self._training.updates
+        detail = self._detail + (f", {updates} of {planned} updates" if planned else "")
+        return LearnerStatus(self._stage, self._task, done, of, rate, len(outcomes), version, self.finished, detail)
 
     def close(self) -> None:
         """Stop what runs beside; the training thread then comes to its end."""

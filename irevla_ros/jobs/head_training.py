@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from irevla_ros import __version__
@@ -16,6 +17,7 @@ from irevla_ros.jobs.supervised_manifest import SupervisedManifest, manifest_for
 from irevla_ros.learn.irevla import CollectEpisodes, EndTask, EpisodesCollected, RunSupervised, StartTask, UpdateHead
 from irevla_ros.policy.checkpoint import save_head, save_vla
 
+SAVE_S = 15.0  # of work that a kill may cost
 HEADS_KEPT = 4  # the policy may still be loading an older one
 
 
@@ -27,6 +29,7 @@ class HeadTraining:
         self._stage1: Stage1 | None = None
         self._collected: list[Episode] = []
         self._ledger = record.folder / "collected.json"
+        self.updates = (0, 0)  # done and planned of the update under way; other threads may look
 
     @property
     def stage1(self) -> Stage1:
@@ -65,17 +68,36 @@ class HeadTraining:
     def update(self, command: UpdateHead, stop: threading.Event) -> bool:
         """Learn from what was remembered last (PPO) or ever (SACfD); the head becomes ``command.head_version``.
 
-        False when it was stopped; a later life then repeats it from the beginning."""
+        False when it was stopped. SACfD's is saved as far as it came, now and then and when it is stopped: a later life does
+        the rest. PPO's is repeated."""
         if self.stage1.head_version != command.head_version:  # equal when a kill hit between saving and reporting
             if self._collected:  # none are left when all were discarded while nobody was learning
-                metrics = self.stage1.update(self._collected, command.head_version, stop.is_set)
-                if stop.is_set():
+                metrics = self.stage1.update(self._collected, command.head_version, self._watch(stop))
+                self.updates = (0, 0)
+                if metrics is None:
+                    self._save_stage1()
                     return False
                 self.record.metrics.log(self.record.practised(self.stage1.start), metrics, f"stage1/{command.task}")
             self.stage1.head_version = command.head_version
-            self.stage1.save(self.record.folder / "stage1.safetensors")
+            self._save_stage1()
         self._save_head()
         return True
+
+    def _watch(self, stop: threading.Event) -> Callable[[int, int], bool]:
+        saved_s = time.monotonic()
+
+        def watch(done: int, of: int) -> bool:
+            nonlocal saved_s
+            self.updates = done, of
+            if done and time.monotonic() - saved_s >= SAVE_S:
+                self._save_stage1()
+                saved_s = time.monotonic()
+            return stop.is_set()
+
+        return watch
+
+    def _save_stage1(self) -> None:
+        self.stage1.save(self.record.folder / "stage1.safetensors")
 
     def end(self, command: EndTask) -> None:
         save_vla(self.record.checkpoint(command.save_as), self.stage1.vla,

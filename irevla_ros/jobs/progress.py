@@ -82,7 +82,7 @@ class Progress:
         self._initial = done
         self._console = Console() if console is None else console
         self._start = self._console.clock()
-        self._samples = deque([(self._start, done)], maxlen=WINDOW)
+        self._samples: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._last_draw = self._start - REDRAW_S
         self._next_line = self._start + FIRST_LINE_S
         self._note = ""
@@ -102,7 +102,8 @@ class Progress:
         now = self._console.clock()
         if now - self._last_draw >= REDRAW_S:
             self._last_draw = now
-            self._samples.append((now, self.done))
+            if self.done > self._initial:
+                self._samples.append((now, self.done))
             if self._console.terminal:
                 self._console.draw(f"{self._bar()} {self.status()}")
         if now >= self._next_line:
@@ -113,7 +114,6 @@ class Progress:
         """``done`` units were there before: they count as progress but not towards the rate."""
         self.done = self._initial = done
         self._samples.clear()
-        self._samples.append((self._console.clock(), done))
 
     def status(self) -> str:
         """For example ``stage 0  120/400  30% 12.1/s, 23 s left, loss 0.12``."""
@@ -126,7 +126,10 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second over the latest samples; 0 while there is nothing to tell it from."""
+        """Units a second over the latest samples; 0 while there is nothing to tell it from. The time before the first unit,
+        in which workers start, does not count."""
+        if not self._samples:
+            return 0.0
         (before, first), (after, last) = self._samples[0], self._samples[-1]
         return (last - first) / (after - before) if after > before else 0.0
 

@@ -76,14 +76,17 @@ class Stage1:
                     self.replay.online.add(episode)
 
     def update(self, episodes: Sequence[Episode], version: int,
-               stopped: Callable[[], bool] = lambda: False) -> dict[str, float]:  # fmt: skip
+               watch: Callable[[int, int], bool] = lambda done, of: False) -> dict[str, float] | None:  # fmt: skip
         """Learn; the head becomes ``version``. PPO learns from ``episodes``, SACfD from its replay.
 
-        What is left when ``stopped`` came to be true is half an update: not to be saved.
+        SACfD tells ``watch`` before each of its steps how many of how many are done. There ``save`` keeps what has been
+        learned so far, and once ``watch`` is true the update breaks off: None, and the same update again does the rest.
         """
         if isinstance(self.learner, SACfD):
             due = self.learner.updates_due(self.replay.online.steps_added)
-            metrics = self.learner.update(self.replay, due, stopped)
+            metrics = self.learner.update(self.replay, due, watch)
+            if metrics["updates"] < due:
+                return None
         elif self.whole:
             batch = RolloutBatch.from_images(episodes, self.head_version, self.vla.backbone, self.vla.cameras)
             metrics = self.learner.update(batch, self.demos)

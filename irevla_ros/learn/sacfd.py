@@ -117,14 +117,17 @@ class SACfD(Resumable):
         allowed = self.config.critic_warmup + int(self.config.update_to_data * online_steps)
         return max(0, allowed - self.updates)
 
-    def update(self, replay: DemoReplay, n_updates: int, stopped: Callable[[], bool] = lambda: False) -> dict[str, float]:
+    def update(self, replay: DemoReplay, n_updates: int,
+               watch: Callable[[int, int], bool] = lambda done, of: False) -> dict[str, float]:  # fmt: skip
         """At most ``n_updates`` gradient steps, fewer where the update-to-data cap binds; means of the diagnostics.
 
-        ``stopped`` is asked before each step: True breaks off. Raises ``DivergedError`` before a step that is not finite.
+        ``watch`` is told before each step how many of how many are done; True breaks off, and the next update goes on from
+        there. Raises ``DivergedError`` before a step that is not finite.
         """
         log = Means()
-        for _ in range(min(n_updates, self.updates_due(replay.online.steps_added))):
-            if stopped():
+        planned = min(n_updates, self.updates_due(replay.online.steps_added))
+        for done in range(planned):
+            if watch(done, planned):
                 break
             batch, demos = replay.sample(self.config.batch, self.generator)
             batch = batch.to(self.actor.log_std.device)

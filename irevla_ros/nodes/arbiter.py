@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.arbiter_config import Refused
@@ -69,7 +70,7 @@ class ArbiterNode(GraphNode):
         to = topics.DRY_RUN if self._config.dry_run else ""
         self._target = self.create_publisher(PoseStamped, topics.of(to, topics.TARGET), COMMAND)
         self._gripper = self.create_publisher(JointState, topics.of(to, topics.GRIPPER_COMMAND), COMMAND)
-        self._record = self.speak(ArbiterStep, topics.STEP)
+        self._say_step = self.speak(ArbiterStep, topics.STEP)
         self._request = self.speak(Request, topics.REQUEST)
         qos = topics.observation_qos(config.lock_step)
         self.create_subscription(PoseStamped, topics.POSE, self._on_pose, qos)
@@ -283,6 +284,9 @@ class ArbiterNode(GraphNode):
         if step.gripper is not None:
             self._gripper.publish(convert.width_message(OPEN_M if step.gripper > 0 else CLOSED_M, step.stamp_ns))
         self._target.publish(convert.pose_message(step.target, step.stamp_ns, self._config.frame))
+
+    def _record(self, step: ArbiterStep) -> None:
+        self._say_step(replace(step, dry_run=True) if self._config.dry_run else step)
 
     def update_health(self) -> None:
         who = self._core.engaged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.graph import GraphSpec, ros_arguments
@@ -39,11 +40,14 @@ def require_declared(graph: GraphSpec, nodes: Iterable[str], name: str, where: s
                       f"did you mean {options}?" if near else "irevla_ros/nodes/parameters has them all")  # fmt: skip
 
 
-def check_values(graph: GraphSpec, files: Sequence[Path]) -> None:
-    """Raises ConfigError for a value that a node of ``graph`` refuses; what only the running node can see is left to it."""
+def check_values(graph: GraphSpec, files: Sequence[Path]) -> dict[str, Any]:
+    """Full name of each process -> what it is set to. Raises ConfigError for a value that it would refuse; what only the
+    running node can see is left to it."""
+    found = {}
     for full_name, node, arm in _processes(graph):
         given = parse(["--ros-args", *ros_arguments(graph, node, arm, files)]).overrides(full_name)
-        read_settings(graph.nodes[node].program or node, f"parameters of {full_name}", given)
+        found[full_name] = read_settings(graph.nodes[node].program or node, f"parameters of {full_name}", given)
+    return found
 
 
 def _names(graph: GraphSpec, node: str) -> frozenset[str]:

@@ -33,9 +33,9 @@ def status_line(status: ProcessStatus, row: NodeRow | None, width: int) -> str:
 
 
 def learner_line(status: LearnerStatus) -> str:
-    """``learner: stage 1, press-red, 12 of 50, success 62 %, head 3; why``."""
-    parts = [status.stage, status.task, f"{status.done} of {status.of}" if status.of else "",
-             f"success {status.rate:.0%}" if status.rate is not None else "", f"head {status.version}"]  # fmt: skip
+    """``learner: stage 1, press-red, 12 of 50, success 62% of the last 12, head 3; why``."""
+    rate = f"success {status.rate:.0%} of the last {status.rated}" if status.rate is not None else ""
+    parts = [status.stage, status.task, f"{status.done} of {status.of}" if status.of else "", rate, f"head {status.version}"]
     return f"learner: {', '.join(filter(None, parts))}{status.detail and '; ' + status.detail}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from irevla_ros.core.episode_state import EpisodeState
+from irevla_ros.core.episode_state import EpisodeState, Phase
 from irevla_ros.core.health import Health, RateLimit
 from irevla_ros.core.messages import Message, MessageError
 from irevla_ros.nodes import topics
@@ -34,6 +34,7 @@ class GraphNode(Node):
         self.health = Health()
         self.lock_step = False
         self._run_id = ""
+        self._followed: dict[str, EpisodeState] = {}
         self._newest_ns = 0
         self._limit = RateLimit()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, EVENT)
@@ -89,15 +90,25 @@ class GraphNode(Node):
         return say
 
     def follow(self, callback: Callable[[EpisodeState], object], arm: str = "") -> None:
-        """Every state of the arm's episode that is news."""
+        """Every state of the arm's episode that is news, and of the run that this node belongs to."""
         newest: list[EpisodeState] = []
 
         def received(state: EpisodeState) -> None:
-            if state.supersedes(newest[0] if newest else None):
+            if self._run_id and state.run_id != self._run_id:
+                error = MessageError(f"episode of run {state.run_id[:40]!r}", f"this is run {self._run_id!r}",
+                                     "let graphs that see each other have domains or arms of their own")  # fmt: skip
+                self.refuse(topics.STATE, error)
+            elif state.supersedes(newest[0] if newest else None):
                 newest[:] = [state]
+                self._followed[arm] = state
                 callback(state)
 
         self.listen(EpisodeState, topics.of(arm, topics.STATE), received, LATCHED)
+
+    def expects_observations(self, arm: str = "") -> bool:
+        """In lock step there are none outside of a run."""
+        state = self._followed.get(arm)
+        return not self.lock_step or (state is not None and state.phase is Phase.RUN)
 
     # ---- health --------------------------------------------------------------------------------------------------
 

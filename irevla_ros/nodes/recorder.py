@@ -46,7 +46,7 @@ class RecorderNode(GraphNode):
         arm = self.get_namespace().strip("/").replace("/", "-")
         own = re.compile(re.escape(config.run_id) + (f"-{re.escape(arm)}" if arm else "") + r"-\d+")
         self._archive = Archive(run_folder(config.run) / "practice", lambda name: own.fullmatch(name) is not None,
-                                config.min_free_bytes, keep=not config.dry_run)  # fmt: skip
+                                config.min_free_bytes)  # fmt: skip
         for event in self._archive.spool.recovered:
             self.get_logger().warning(f"spool: {event}")
         self._disk = Disk(self)
@@ -55,6 +55,7 @@ class RecorderNode(GraphNode):
         self._earlier: Told | None = None  # of the episode before the present one
         self._state: EpisodeState | None = None
         self._answer_due: Callable[[], object] = _nothing  # what the episode node has not acted on yet
+        self._dry_run = ""  # the newest episode whose commands reached no robot
         self._refusal = ""  # why the newest episode is not whole
         self._held_ns: int | None = None  # the answer that waits for the disk
         self._recorded = self.create_publisher(Int64, topics.RECORDED, EVENT)
@@ -73,7 +74,8 @@ class RecorderNode(GraphNode):
     # ---- the episode ---------------------------------------------------------------------------------------------
 
     def _on_state(self, state: EpisodeState) -> None:
-        state = replace(state, discarded=state.discarded or self._config.dry_run)
+        if state.episode_id == self._dry_run:
+            state = replace(state, discarded=True)
         recording = self._recording
         if self._state is None or (state.episode_id, state.phase) != (self._state.episode_id, self._state.phase):
             self._answer_due = _nothing
@@ -97,7 +99,7 @@ class RecorderNode(GraphNode):
         elif state.phase is Phase.END:
             self._told = Told.of(state)
             why = self._refusal or "the recorder was restarted in the middle"
-            who = (state.operator or "operator") if state.discarded and not self._config.dry_run else ""
+            who = (state.operator or "operator") if state.discarded else ""
             self._disk.do(partial(self._archive.disown, state.episode_id, why, who), partial(self._say_closed, state),
                           lambda error: self._say_closed(state, Closed(state.episode_id, 0, refusal=str(error))))  # fmt: skip
 
@@ -192,6 +194,8 @@ class RecorderNode(GraphNode):
     def _on_step(self, record: ArbiterStep) -> None:
         if self._recording is not None and record.episode_id:
             self._recording.step(record, self.wall_ns())
+            if record.dry_run:
+                self._dry_run = record.episode_id
             self._poll_at_end()
 
     def _on_reward(self, reward: RewardValue) -> None:

@@ -22,7 +22,8 @@ FOREVER = 1 << 62  # ns of wall time: no wait is longer
 
 
 class Recording:
-    """``state`` is the episode's newest; ``queued`` rows wait for the disk; ``broken`` says why no more are appended.
+    """``state`` is the episode's newest; ``queued`` rows wait for the disk; ``broken`` says why no more are appended;
+    ``dry_run``: no robot was commanded, so nothing is kept.
 
     stop: called once, with the reason, when recording breaks off in the middle. closed: called at the end, with the result
     of the join and what became of it on the disk; before it comes, ``over`` is true and nothing more is taken.
@@ -31,6 +32,7 @@ class Recording:
     def __init__(self, state: EpisodeState, config: AssemblyConfig, archive: Archive, disk: Disk, backlog: int,
                  stop: Callable[[str], None], closed: Callable[[Assembled, Closed], None]) -> None:  # fmt: skip
         self.state, self.queued, self.broken, self.over = state, 0, "", False
+        self.dry_run = False
         self._assembler = Assembler(state.episode_id, config)
         self.counts = self._assembler.counts
         self._side = SideReader(archive.root, state.episode_id)
@@ -42,13 +44,14 @@ class Recording:
     @property
     def result(self) -> Assembled | None:
         """How the join came out; None until then."""
-        return self._assembler.result
+        found = self._assembler.result
+        return replace(found, discarded=True) if found is not None and self.dry_run else found
 
     # ---- inputs --------------------------------------------------------------------------------------------------
 
     def follow(self, state: EpisodeState, wall_ns: int) -> None:
         """A later state of this episode."""
-        self.state = state
+        self.state = state = replace(state, discarded=state.discarded or self.dry_run)
         if state.phase in (Phase.RUN, Phase.END):
             while self._early:
                 self._assembler.observation(*self._early.popleft())
@@ -72,6 +75,8 @@ class Recording:
             self._assembler.observation(stamp_ns, observation)
 
     def step(self, record: ArbiterStep, wall_ns: int) -> None:
+        if record.dry_run:  # which is known before any row with a step is appended
+            self.dry_run, self.state = True, replace(self.state, discarded=True)
         self._assembler.step(record, wall_ns)
 
     def reward(self, stamp_ns: int, value: float) -> None:
@@ -89,7 +94,7 @@ class Recording:
         except DataError:
             self.counts["sides.unreadable"] += 1
         rows = self._assembler.poll(wall_ns)
-        if self.broken:
+        if self.broken or self.dry_run:
             pass
         elif self.queued + len(rows) > self._backlog:
             self._break(f"{self.queued + len(rows)} rows wait for the disk, limit {self._backlog}")

@@ -52,7 +52,8 @@ class RewardNode(GraphNode):
         self._value = self.speak(RewardValue, topics.REWARD)
         self._streams: ObservationStreams | None = None
         if oracle:
-            self._meter = self.health.watch(topics.SIM_STATE, stale_ns=config.silence_ns)
+            self._meter = self.health.watch(topics.SIM_STATE, stale_ns=config.silence_ns,
+                                            expected=self.expects_observations)  # fmt: skip
             self.listen(SimState, topics.SIM_STATE, self._on_sim_state)
         else:
             self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._again)

@@ -38,7 +38,8 @@ class ObservationStreams:
         self._aligner = self._new_aligner()
         self._ticks: deque[int] = deque(maxlen=PENDING)
         self._emitted_ns = -1
-        self.meter = node.health.watch(self._name("observations"), stale_ns=config.silence_ns)
+        self.meter = node.health.watch(self._name("observations"), stale_ns=config.silence_ns,
+                                       expected=lambda: node.expects_observations(arm))  # fmt: skip
         kind = CompressedImage if config.compressed else Image
         qos = topics.observation_qos(node.lock_step)
         for camera in config.cameras:

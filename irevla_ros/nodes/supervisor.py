@@ -69,6 +69,11 @@ class _Child:
         self.wait_s = min(LONGEST_WAIT_S, 2 * self.wait_s)
         return True
 
+    @property
+    def misconfigured(self) -> bool:
+        """It ended because of what it was told, so starting it again is no use."""
+        return self.process is None and self.exit_code == CONFIGURATION
+
     def signal(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
@@ -102,9 +107,9 @@ class Supervisor:
         return next((child.spec.name for child in self._children if child.finished), "")
 
     def check(self) -> None:
-        """Raises ConfigError with the last words of a process that was told something wrong: starting it again is no use."""
+        """Raises ConfigError with the last words of a process that was told something wrong."""
         for child in self._children:
-            if child.process is None and child.exit_code == CONFIGURATION:
+            if child.misconfigured:
                 said = _last_line(child.log).removeprefix("error: ")
                 raise ConfigError(f"node {child.spec.name}", said, f"its log is {child.log}")
 
@@ -120,9 +125,12 @@ class Supervisor:
                 if child.finished:
                     news.append(f"{child.spec.name} has finished")
                     continue
+                if child.misconfigured:
+                    news.append(f"{child.spec.name} was told something wrong")
+                    continue
                 news.append(f"{child.spec.name} ended with {_exit_text(child.exit_code)}; restart in "
                             f"{child.due_s - now:.1f} s; {child.log}")  # fmt: skip
-            elif child.process is None and not child.finished and now >= child.due_s:
+            elif child.process is None and not (child.finished or child.misconfigured) and now >= child.due_s:
                 child.restarts += 1
                 child.start(now)
                 news.append(f"{child.spec.name} restarted ({child.restarts})")

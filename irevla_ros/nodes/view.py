@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState
@@ -15,7 +16,8 @@ from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import view as parameters
-from irevla_ros.nodes.view_model import ViewModel
+from irevla_ros.nodes.view_history import ViewHistory
+from irevla_ros.nodes.view_model import EPISODES, ViewModel
 from irevla_ros.nodes.view_server import ViewServer
 from irevla_ros.ros import Subscription
 from irevla_ros.ros.messages import CompressedImage, DiagnosticArray, Image
@@ -33,12 +35,14 @@ class ViewNode(GraphNode):
         self._config = config = self.declare(parameters.settings)
         pictures = [topics.of(arm, camera) for arm in config.arms for camera in config.cameras]
         self.model = ViewModel(config.arms, pictures, self.wall_ns)
+        self._history = ViewHistory(config.run, config.run_id)
+        self.model.recall(self._history.newest(EPISODES))
         self._images: dict[str, Subscription] = {}
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, EVENT)
         self.listen(LearnerStatus, topics.STATUS, self.model.learner, LATCHED)
         for arm in config.arms:
             self.follow(self._on_state(arm), arm)
-            self.listen(Sealed, topics.of(arm, topics.SEALED), self.model.sealed)
+            self.listen(Sealed, topics.of(arm, topics.SEALED), partial(self.model.sealed, arm))
         self.server = self._open()
         threading.Thread(target=self.server.serve_forever, name="page", daemon=True).start()
         self.get_logger().info(f"page: {self.server.url}")
@@ -72,9 +76,17 @@ class ViewNode(GraphNode):
                 name = topics.of(arm, camera)
                 if name in wanted and name not in self._images:
                     topic = topics.of(arm, topics.image(camera)) + ("/compressed" if self._config.compressed else "")
+                    self._show_last(name, arm, camera)
                     self._images[name] = self.create_subscription(kind, topic, self._on_image(name), SENSOR)
                 elif name not in wanted and name in self._images:
                     self.destroy_subscription(self._images.pop(name))
+
+    def _show_last(self, name: str, arm: str, camera: str) -> None:
+        """Of an arm that waits nothing comes: show what it saw last."""
+        episode_id = self.model.last_episode(arm)
+        pixels = self._history.last_picture(episode_id, camera) if episode_id and not self.model.running(arm) else None
+        if pixels is not None:
+            self.model.picture(name, pixels)
 
     def _on_image(self, name: str) -> Callable[[Image | CompressedImage], None]:
         def received(message: Image | CompressedImage) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
 
 from irevla_ros.core.durations import SECOND
-from irevla_ros.core.episode_state import EpisodeState
+from irevla_ros.core.episode_state import EpisodeState, Phase
 from irevla_ros.core.graph_messages import LearnerStatus, Sealed
-from irevla_ros.core.types import ByteArray, Outcome
+from irevla_ros.core.types import ByteArray, EpisodeMeta, Outcome
+from irevla_ros.data.records import EpisodeRecord
 from irevla_ros.nodes.overview import Overview
 from irevla_ros.ros.messages import DiagnosticArray
 
@@ -45,6 +46,7 @@ class ViewModel:
         self._pictures = {name: _Picture() for name in pictures}
         self._learner: LearnerStatus | None = None
         self._known: OrderedDict[str, str] = OrderedDict()  # episode id -> what it counts for
+        self._last: dict[str, str] = {}  # arm -> id of its newest sealed episode
         self._episodes: deque[tuple[str, bool]] = deque(maxlen=EPISODES)
 
     # ---- what arrives ------------------------------------------------------------------------------------------------
@@ -65,12 +67,38 @@ class ViewModel:
                 while len(self._known) > 8 * len(self._states):
                     self._known.popitem(last=False)
 
-    def sealed(self, sealed: Sealed) -> None:
+    def sealed(self, arm: str, sealed: Sealed) -> None:
         """An episode counts when it was kept, with an outcome, and its beginning was seen."""
         with self._lock:
+            if sealed.steps:
+                self._last[arm] = sealed.episode_id
             label = self._known.get(sealed.episode_id)
             if label is not None and sealed.steps and not sealed.refusal and sealed.outcome is not Outcome.UNKNOWN:
                 self._episodes.append((label, sealed.outcome is Outcome.SUCCESS))
+
+    def recall(self, records: Iterable[EpisodeRecord]) -> None:
+        """Episodes of before, in their order, that count as if their sealing had been heard."""
+        with self._lock:
+            for one in records:
+                self._last[self._arm_of(one.meta)] = one.episode_id
+                if one.steps and one.meta.outcome is not Outcome.UNKNOWN:
+                    label = f"{one.meta.task}, {one.meta.mode.value}"
+                    self._episodes.append((label, one.meta.outcome is Outcome.SUCCESS))
+
+    def last_episode(self, arm: str) -> str:
+        """The newest sealed one of the arm, "" for none."""
+        with self._lock:
+            return self._last.get(arm, "")
+
+    def running(self, arm: str) -> bool:
+        with self._lock:
+            state = self._states[arm]
+            return state is not None and state.phase is Phase.RUN
+
+    def _arm_of(self, meta: EpisodeMeta) -> str:
+        """Episode ids are <run_id>[-<arm>]-<number>."""
+        part = meta.episode_id.removeprefix(f"{meta.run_id}-").rpartition("-")[0]
+        return next((arm for arm in self._states if arm.replace("/", "-") == part), "")
 
     # ---- pictures ------------------------------------------------------------------------------------------------------
 
@@ -131,9 +159,11 @@ class ViewModel:
 
 def _shown(state: EpisodeState | None) -> dict[str, Any]:
     if state is None:
-        return {"phase": "unknown", "task": "", "instruction": "", "mode": "", "episode": "", "outcome": "", "detail": ""}
-    return {"phase": state.phase.value, "task": state.task, "instruction": state.instruction, "mode": state.mode.value,
-            "episode": state.episode_id, "outcome": state.outcome.value, "detail": state.detail}  # fmt: skip
+        texts = dict.fromkeys(("task", "instruction", "mode", "episode", "outcome", "detail"), "")
+        return {"phase": "unknown", "waits": True, **texts}
+    return {"phase": state.phase.value, "waits": state.phase is not Phase.RUN, "task": state.task,
+            "instruction": state.instruction, "mode": state.mode.value, "episode": state.episode_id,
+            "outcome": state.outcome.value, "detail": state.detail}  # fmt: skip
 
 
 def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

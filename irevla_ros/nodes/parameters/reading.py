@@ -97,9 +97,9 @@ def parameter_names(program: str) -> frozenset[str]:
     return frozenset(reader.names)
 
 
-def read_settings(program: str, where: str, values: Mapping[str, Any]) -> None:
-    """Raises the ConfigError with which the node ``program`` would refuse ``values``."""
-    read_node(Reader(where, lambda name, default, _: values.get(name, default)), settings_of(program))
+def read_settings(program: str, where: str, values: Mapping[str, Any]) -> Any:
+    """What the node ``program`` makes of ``values``. Raises the ConfigError with which it would refuse them."""
+    return read_node(Reader(where, lambda name, default, _: values.get(name, default)), settings_of(program))[1]
 
 
 def check_arms(arms: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from irevla_ros.nodes.parameters.streams import StreamsConfig
 class RecorderConfig(StreamsConfig):
     """run: absolute path of the run's folder, whose ``practice`` is the spool; latents: whether the policy's are waited
     for, at most ``wait_ns``; backlog: rows that may wait for the disk (in lock step half of them, then the simulator
-    waits); min_free_bytes: below that no episode is opened; dry_run: commands reach no robot, so nothing is kept."""
+    waits); min_free_bytes: below that no episode is opened."""
 
     run: str = ""
     run_id: str = ""
@@ -25,7 +25,6 @@ class RecorderConfig(StreamsConfig):
     longest_gap_ns: int = 10_000_000_000
     backlog: int = 256
     min_free_bytes: int = 200_000_000
-    dry_run: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

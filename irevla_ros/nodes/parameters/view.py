@@ -10,9 +10,12 @@ from irevla_ros.nodes.parameters.reading import Reader, check_arms, check_camera
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """port: of the page, 0 for any that is free; host: its address, which others than this machine's users reach only when
-    it is not a loopback one. arms: namespaces; cameras: of each arm; compressed: listen to the compressed topics."""
+    """run: folder of the run, whose earlier episodes the curve begins with, "" for none; run_id: names it. port: of the page, 0
+    for any that is free; host: its address, which others than this machine's users reach only when it is not a loopback one.
+    arms: namespaces; cameras: of each arm; compressed: listen to the compressed topics."""
 
+    run: str = ""
+    run_id: str = ""
     port: int = 8765
     host: str = "127.0.0.1"
     arms: tuple[str, ...] = ("",)
