@@ -37,14 +37,14 @@ class Cell(GraphNode):
     ``end``, or by itself with ``playing``, where ``waits`` names what it waits for: chunk, recorded.
     """
 
-    def __init__(self, participants: Sequence[str] = (), steps: int = 4, arm: str = "", run_id: str = "run1",
+    def __init__(self, participants: Sequence[str] = (), steps: int = 4, arm: str = "",
                  first: int = 0, sequence: int = 0, size: int = 64,
                  drives: ControlSource = ControlSource.POLICY) -> None:  # fmt: skip
         super().__init__("cell" + (f"_{arm}" if arm else ""))
         self.lock_step = True
         self.steps, self.size, self.drives, self.waits = steps, size, drives, ("chunk", "recorded")
         config = EpisodeConfig(tuple(participants), time_limit_ns=LONG)
-        self.machine = EpisodeMachine(config, run_id, first, 0, self.wall_ns(), sequence)
+        self.machine = EpisodeMachine(config, "run1", first, 0, self.wall_ns(), sequence, arm)
         self.success = True
         self.playing = False
         self.on_idle: Callable[[], object] = lambda: None

@@ -71,7 +71,7 @@ class ToyArm:
         self.spool = Spool(run / "practice")
         taken = [p.name.split(".")[0] for p in self.spool.root.glob(f"toy-{name}-*.episode.safetensors")]
         self.number = max((int(one.rsplit("-", 1)[1]) for one in taken), default=0) + 1
-        self.state = EpisodeState(self.number * 1000, Phase.IDLE, f"toy-{name}")
+        self.state = EpisodeState(self.number * 1000, Phase.IDLE, "toy")
         self._shapes: dict[str, Any] = {}
 
     def to(self, phase: Phase, **values: Any) -> EpisodeState:
@@ -82,7 +82,7 @@ class ToyArm:
         """Reset of the episode that was ordered."""
         fresh = EpisodeState(self.state.sequence, Phase.IDLE, self.state.run_id)
         self.state = fresh
-        episode_id = f"{fresh.run_id}-{self.number:06d}"
+        episode_id = f"toy-{self.name}-{self.number:06d}"
         self.number += 1
         return self.to(Phase.RESET, episode_id=episode_id, task=start.task, instruction=start.instruction, mode=start.mode,
                        seed=start.seed, deterministic=start.deterministic, time_limit_ns=start.time_limit_ns)  # fmt: skip

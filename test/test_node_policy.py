@@ -163,7 +163,7 @@ def means(acting: Acting, cell: Cell) -> dict[int, np.ndarray]:
 
 
 def test_an_episode_keeps_its_weights_and_the_next_reset_takes_the_announced_ones(run):
-    two = [{"arm": arm, "run_id": f"run1-{arm}"} for arm in ("left", "right")]
+    two = [{"arm": arm} for arm in ("left", "right")]
     with graph(run, *two, arms=["left", "right"]) as (policy, (left, right)):
         nodes = (policy, left, right)
         spin_until(lambda: left.versions, *nodes)

@@ -9,6 +9,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,14 +23,18 @@ from irevla_ros.core.episode_state import Judge, Request, Start, Verb, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import LearnerStatus, Sealed
 from irevla_ros.core.types import Mode, Outcome, TerminationReason
+from irevla_ros.data.reader import SpoolReader
+from irevla_ros.data.spool import Spool
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.view import LOOKING_NS, ViewNode
+from irevla_ros.nodes.view_history import ViewHistory
 from irevla_ros.nodes.view_model import PICTURE_NS, POINTS, WINDOW, ViewModel
 from irevla_ros.nodes.view_server import ViewServer
 from irevla_ros.ros.messages import Image
 from irevla_ros.ros.qos import LATCHED
 from node_toys import Peer
 from ros_toys import spin_for, spin_until
+from spool_toys import toy_episode
 
 
 def ask(url: str, path: str, host: str = "", method: str = "GET") -> tuple[int, bytes]:
@@ -127,7 +133,7 @@ def test_the_page_tells_of_arms_nodes_and_learning() -> None:
         world.say_sealed(Sealed(state.episode_id, 5, Outcome.SUCCESS, TerminationReason.SUCCESS))
         seen = until(view.server.url, lambda page: page["episodes"] == 1 and len(page["nodes"]) == 2 and page["learner"], view,
                      world)  # fmt: skip
-    assert seen["arms"] == [{"name": "", "phase": "run", "task": "press-red", "instruction": "press the red button",
+    assert seen["arms"] == [{"name": "", "phase": "run", "waits": False, "task": "press-red", "instruction": "press the red button",
                              "mode": "train", "episode": "run1-000000", "outcome": "unknown", "detail": ""}]  # fmt: skip
     assert [node["name"] for node in seen["nodes"]] == ["/peer", "/view"]
     assert seen["nodes"][1]["values"]["page"] == f"OK: {view.server.url}"
@@ -211,6 +217,25 @@ def test_the_curve_is_the_mean_of_the_last_episodes_of_a_task() -> None:
     assert curve["label"] == "press-red, train"
     assert curve["points"][:4] == [(1, 1.0), (2, 1 / 2), (3, 1 / 3), (4, 2 / 4)]
     assert curve["points"][-1] == (43, sum(n % 3 == 0 for n in range(23, 43)) / 20)
+
+
+def test_after_a_restart_the_curve_goes_on_and_a_waiting_arm_shows_what_it_saw_last(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "practice")
+    for number, success in enumerate((True, False, True), 1):
+        episode = toy_episode(f"r-arm0-{number:06d}", 3, cameras={"front": (8, 8)}, task="press-red", run_id="r")
+        outcome = Outcome.SUCCESS if success else Outcome.FAILURE
+        spool.write_episode(replace(episode, meta=replace(episode.meta, outcome=outcome)))
+    spool.write_episode(toy_episode("other-arm0-000001", 3, cameras={"front": (8, 8)}, run_id="other"))
+    history = ViewHistory(str(tmp_path), "r")
+    world = ViewModel(["arm0"], ["arm0/front"], Clock())
+    world.recall(history.newest(10))
+    (curve,) = world.snapshot()["curves"]
+    assert curve["label"] == "press-red, train" and [rate for _, rate in curve["points"]] == [1.0, 0.5, 2 / 3]
+    assert world.last_episode("arm0") == "r-arm0-000003" and not world.running("arm0")
+    assert world.snapshot()["arms"][0]["waits"] is True
+    picture = history.last_picture("r-arm0-000003", "front")
+    assert picture is not None and (picture == SpoolReader(spool.root).read("r-arm0-000003").images["front"][-1]).all()
+    assert ViewHistory("", "r").newest(10) == [] and history.last_picture("r-arm0-000009", "front") is None
 
 
 def test_a_long_curve_is_thinned_to_its_newest_point() -> None:
