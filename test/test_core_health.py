@@ -116,3 +116,17 @@ def test_the_keys_are_bounded() -> None:
         limit.allow(key, 0)
     assert limit.allow("a", 1) == 0  # forgotten, so told again
     assert limit.allow("c", 1) is None
+
+
+def test_silence_that_is_expected_is_waiting() -> None:
+    running = [False]
+    health = Health()
+    meter = health.watch("observations", stale_ns=S, expected=lambda: running[0])
+    assert (health.report(5 * S).level, health.report(5 * S).message) == (Level.OK, "waiting for a run")
+    running[0] = True
+    assert health.report(5 * S).level is Level.STALE
+    meter.arrived(5 * S)
+    assert (health.report(5 * S).level, health.report(5 * S).message) == (Level.OK, "ok")
+    running[0] = False
+    health.check("disk", Level.ERROR, "full")
+    assert health.report(50 * S).message == "disk: full"

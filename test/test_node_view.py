@@ -133,8 +133,10 @@ def test_the_page_tells_of_arms_nodes_and_learning() -> None:
         world.say_sealed(Sealed(state.episode_id, 5, Outcome.SUCCESS, TerminationReason.SUCCESS))
         seen = until(view.server.url, lambda page: page["episodes"] == 1 and len(page["nodes"]) == 2 and page["learner"], view,
                      world)  # fmt: skip
-    assert seen["arms"] == [{"name": "", "phase": "run", "waits": False, "task": "press-red", "instruction": "press the red button",
-                             "mode": "train", "episode": "run1-000000", "outcome": "unknown", "detail": ""}]  # fmt: skip
+    assert seen["arms"] == [
+        {"name": "", "phase": "run", "waits": False, "task": "press-red", "instruction": "press the red button",
+         "mode": "train", "episode": "run1-000000", "outcome": "unknown", "detail": ""},
+    ]  # fmt: skip
     assert [node["name"] for node in seen["nodes"]] == ["/peer", "/view"]
     assert seen["nodes"][1]["values"]["page"] == f"OK: {view.server.url}"
     assert (seen["learner"]["stage"], seen["learner"]["done"], seen["learner"]["of"]) == ("stage1", 3, 12)

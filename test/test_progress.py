@@ -78,6 +78,19 @@ def test_log_file_has_the_lines_with_the_time(tmp_path: Path) -> None:
     assert all(len(line) > 20 and line[4] == "-" for line in lines)
 
 
+def test_the_time_until_the_first_unit_is_not_in_the_time_left() -> None:
+    """Workers start for 60 s, then 4 units a second are done."""
+    clock = Clock()
+    progress = Progress(100, "x", Console(quiet=True, clock=clock))
+    for _ in range(60):
+        clock.now += 1.0
+        progress.update(0)
+    work(progress, clock, 1, 0.25)
+    assert progress.status() == "x  1/100   1%"
+    work(progress, clock, 10, 0.25)
+    assert progress.status() == "x  11/100  11%  4/s, 22 s left"
+
+
 def test_quiet_writes_nothing() -> None:
     clock, out = Clock(), Terminal()
     with Console(quiet=True, stream=out, clock=clock).progress(5, "x") as progress:
