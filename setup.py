@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent
 VERSION = re.search(r'^__version__ = "([^"]+)"$', (ROOT / NAME / "__init__.py").read_text(), re.MULTILINE).group(1)
 
 COMMANDS = ["irevla = irevla_ros.cli.main:main"]
+TESTING = ["pytest", "pytest-timeout", "hypothesis"]
 # `ros2 run` looks for programs in lib/irevla_ros, where setup.cfg puts them for colcon: it calls `install` or `develop`. pip
 # builds a wheel instead, and in the bin folder of an environment a program `sim` has no place.
 if {"install", "develop"} & set(sys.argv):
@@ -61,7 +62,9 @@ setup(
         "sim": ["pybullet"],
         # The node graph where no ROS 2 is installed.
         "embedded": ["eclipse-zenoh", "rosbags"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        # By this name and this entry `colcon test` knows that it has to run pytest: else it finds no test, and passes.
+        "test": TESTING,
+        "dev": [*TESTING, "ruff", "mypy", "types-PyYAML"],
         "bench": ["pybullet", "stable-baselines3", "panda-gym", "eclipse-zenoh", "rosbags"],
         # Another implementation of the embedded backend's wire format, to test against.
         "conformance": ["zenoh-ros2-sdk"],

@@ -74,6 +74,11 @@ def test_ament_finds_the_package_and_its_executables(metadata: dict[str, Any]) -
     assert config["install"]["install_scripts"] == config["develop"]["script_dir"] == "$base/lib/irevla_ros"
 
 
+def test_colcon_test_runs_pytest(metadata: dict[str, Any]) -> None:
+    """colcon-core takes pytest where `tests_require` or the extra `test` names it, else unittest, which finds nothing here."""
+    assert "pytest" in metadata["extras_require"]["test"]
+
+
 def test_all_packages_and_data_are_shipped(metadata: dict[str, Any]) -> None:
     folders = {path.parent for path in (ROOT / "irevla_ros").rglob("*.py")}
     assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == set(metadata["packages"])
