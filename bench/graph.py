@@ -1,4 +1,5 @@
-"""The graph's speed: `python bench/graph.py` (needs nothing but the package; about 5 minutes).
+"""The graph's speed: `python bench/graph.py` (needs nothing but the package; 5 minutes a backend). With ROS 2 sourced, on
+both backends in turn, so that the load of a busy machine hits them alike.
 
 rate: control steps/s of `irevla up sim` in lock step, over all arms, and CPU milliseconds a step by node, while the
 learner practises. latency: one arm in real time at 10 Hz: from the capture stamp of an observation to the command that
@@ -9,16 +10,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from graph_watch import PRACTICE, observing, processes_of, running, wait_until
+from middleware import available
 from simulation import RESULTS, machine, table_of
 
-from irevla_ros.ros.backend import chosen
+from irevla_ros.ros.backend import Backend
 
 
 def rate(arms: int, seconds: float, folder: Path) -> dict[str, Any]:
@@ -52,24 +58,50 @@ def latency(seconds: float, folder: Path) -> dict[str, Any]:
         taken = [(step.wall_ns + offset - step.stamp_ns) / 1e6 for _, step in watch.acts(start)]
         values = watch.health["/policy"][2]
         del up
-    inference = {name: float(values[f"inference.{name}_ms"]) for name in ("p50", "p99")}
+    return {"taken_ms": taken, "inference_ms": {name: float(values[f"inference.{name}_ms"]) for name in ("p50", "p99")}}
+
+
+def measure(backend: Backend, *arguments: str) -> dict[str, Any]:
+    """What this script prints under ``backend``: a process carries one only."""
+    command, environment = [sys.executable, __file__, *arguments], {**os.environ, "IREVLA_ROS": backend.value}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {**result, "backend": backend.value, "load_1min": machine()["load_1min"]}
+
+
+def in_turn(backends: Iterable[Backend], rounds: int, seconds: str) -> list[dict[str, Any]]:
+    """One latency of each backend: its rounds together."""
+    taken: dict[Backend, list[dict[str, Any]]] = {backend: [] for backend in backends}
+    for turn in range(rounds):
+        for backend in reversed(taken) if turn % 2 else taken:
+            taken[backend].append(measure(backend, "--seconds", seconds, "--only", "latency"))
+    return [summary(backend, found) for backend, found in taken.items()]
+
+
+def summary(backend: Backend, found: list[dict[str, Any]]) -> dict[str, Any]:
+    taken = np.concatenate([one["taken_ms"] for one in found])
     p50, p99 = (float(np.percentile(taken, q)) for q in (50, 99))
-    return {"n": len(taken), "p50_ms": p50, "p99_ms": p99, "inference_ms": inference, "overhead_p50_ms": p50 - inference["p50"]}
+    inference = {name: float(np.median([one["inference_ms"][name] for one in found])) for name in ("p50", "p99")}
+    return {"backend": backend.value, "rounds": len(found), "n": len(taken), "p50_ms": p50, "p99_ms": p99,
+            "inference_ms": inference, "overhead_p50_ms": p50 - inference["p50"],
+            "load_1min": max(one["load_1min"] for one in found)}  # fmt: skip
 
 
 def markdown(results: dict[str, Any]) -> str:
     m = results["machine"]
-    text = "# The graph: rate and latency\n\nWritten by `python bench/graph.py`.\n\n"
-    text += f"{m['cpu']}, {m['cores']} cores, load {m['load_1min']}, Python {m['python']}, {m['date']}, {m['backend']}\n\n"
-    rows = [[r["arms"], f"{r['steps_per_s']:.0f}", f"{r['cores']:.2f}", r["episodes"],
+    text = f"# The graph: rate and latency\n\nWritten by `{m['command']}`.\n\n"
+    text += f"{m['cpu']}, {m['cores']} cores, load {m['load_1min']} before, Python {m['python']}, {m['date']}, "
+    text += f"{', '.join(m['backends'])}; the backends take turns. "
+    text += "Load is that of the last minute of a measurement, the measurement's own included.\n\n"
+    rows = [[r["backend"], r["arms"], f"{r['steps_per_s']:.0f}", f"{r['cores']:.2f}", r["episodes"], r["load_1min"],
              ", ".join(f"{name} {ms:.1f}" for name, ms in r["cpu_ms_per_step"].items())] for r in results["rate"]]  # fmt: skip
     text += "## Lock step, while the learner practises\n\n"
-    text += table_of(["arms", "steps/s in all", "cores", "episodes", "CPU ms a step"], rows)
-    one = results["latency"]
+    text += table_of(["backend", "arms", "steps/s in all", "cores", "episodes", "load", "CPU ms a step"], rows)
     text += "\n## Real time, 10 Hz: capture stamp to command\n\n"
-    text += table_of(["n", "p50 ms", "p99 ms", "inference p50 ms", "inference p99 ms", "overhead p50 ms"],
-                     [[one["n"], f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}", f"{one['inference_ms']['p50']:.1f}",
-                       f"{one['inference_ms']['p99']:.1f}", f"{one['overhead_p50_ms']:.1f}"]])  # fmt: skip
+    text += table_of(["backend", "n", "p50 ms", "p99 ms", "inference p50 ms", "inference p99 ms", "overhead p50 ms", "load"],
+                     [[one["backend"], one["n"], f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}",
+                       f"{one['inference_ms']['p50']:.1f}", f"{one['inference_ms']['p99']:.1f}",
+                       f"{one['overhead_p50_ms']:.1f}", one["load_1min"]] for one in results["latency"]])  # fmt: skip
     return text
 
 
@@ -77,13 +109,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", default="2,4", help="numbers of arms (%(default)s)")
     parser.add_argument("--seconds", type=float, default=40.0, help="of each measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="of latency on each backend (%(default)s)")
+    parser.add_argument("--only", choices=("rate", "latency"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="irevla-graph-") as folder:
-        results = {
-            "machine": {**machine(), "backend": chosen().backend.value},
-            "rate": [rate(int(arms), arguments.seconds, Path(folder)) for arms in arguments.arms.split(",")],
-            "latency": latency(arguments.seconds, Path(folder)),
-        }
+    if arguments.only:
+        with tempfile.TemporaryDirectory(prefix="irevla-graph-") as folder:
+            found = (rate(int(arguments.arms), arguments.seconds, Path(folder)) if arguments.only == "rate"
+                     else latency(arguments.seconds, Path(folder)))  # fmt: skip
+        print(json.dumps(found))
+        return
+    backends, seconds = available(), str(arguments.seconds)
+    command = " ".join(["python bench/graph.py", *sys.argv[1:]])
+    results = {
+        "machine": {**machine(), "backends": list(backends.values()), "command": command},
+        "latency": in_turn(backends, arguments.rounds, seconds),
+        "rate": [measure(backend, "--arms", arms, "--seconds", seconds, "--only", "rate")
+                 for arms in arguments.arms.split(",") for backend in backends],
+    }  # fmt: skip
     text = markdown(results)
     print(text)
     RESULTS.mkdir(exist_ok=True)
