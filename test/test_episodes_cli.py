@@ -95,3 +95,12 @@ def test_help_teaches(capsys):
         with pytest.raises(SystemExit):
             main(["episodes", *arguments])
         assert words in capsys.readouterr().out
+
+
+def test_of_a_run_the_practice_is_meant(tmp_path, capsys):
+    Spool(tmp_path / "run" / "practice").write_episode(toy_episode("e1"))
+    Spool(tmp_path / "run" / "expert")
+    assert main(["episodes", "list", str(tmp_path / "run")]) == 0
+    captured = capsys.readouterr()
+    assert "1 of 1 episodes" in captured.out
+    assert captured.err == f"{tmp_path / 'run'} is a run: its episodes of practice (its demonstrations are in expert/)\n"

@@ -127,7 +127,7 @@ def test_the_page_tells_of_arms_nodes_and_learning() -> None:
         code, page = asking(view.server.url, "/", view, world)
         assert code == 200 and b"<title>irevla_ros</title>" in page
         assert re.findall(rb'https?://[^"]*', page) == [b"http://www.w3.org/2000/svg"]  # a name; nothing comes from afar
-        world.say_learner(LearnerStatus("stage1", "press-red", 3, 12, 0.5, 7))
+        world.say_learner(LearnerStatus("stage1", "press-red", 3, 12, 0.5, 6, 7))
         state = world.start()
         until(view.server.url, lambda page: page["arms"][0]["phase"] == "run", view, world)
         world.say_sealed(Sealed(state.episode_id, 5, Outcome.SUCCESS, TerminationReason.SUCCESS))

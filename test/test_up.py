@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from irevla_ros.cli.main import main
+from irevla_ros.cli.up import operators_part
 from irevla_ros.core.config import CONFIG_FOLDER, find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import LearnerStatus
 from irevla_ros.core.health import Level
 from irevla_ros.nodes import preparation
+from irevla_ros.nodes.checking import check_values
 from irevla_ros.nodes.console import Console, learner_line, status_line
 from irevla_ros.nodes.graph import load_graph
 from irevla_ros.nodes.overview import NodeRow, Overview
@@ -59,7 +61,7 @@ def test_who_dies_comes_back_and_ctrl_c_stops_all_with_the_arbiter_first(tmp_pat
     with Process("graph", tmp_path, script=TOYS) as graph:
         for name in ("arm0/sim", "arm0/arbiter", "learner"):
             line = expect(graph, f"{name} ", "up", "restarts 0", "Hz", "2 dropped", "ok")
-        assert expect(graph, "learner: ") == "learner: stage 1, press-red, 12 of 50, success 62%, head 3"
+        assert expect(graph, "learner: ") == "learner: stage 1, press-red, 12 of 50, success 62% of the last 12, head 3"
         os.kill(pid_of(tmp_path, "sim"), signal.SIGKILL)
         assert "arm0/sim ended with signal SIGKILL; restart in 0.5 s" in expect(graph, "SIGKILL")
         assert expect(graph, "arm0/sim restarted") == "arm0/sim restarted (1)"
@@ -77,8 +79,9 @@ def test_the_graph_ends_when_the_learner_has_finished(tmp_path: Path) -> None:
         expect(graph, "arm0/arbiter ", "ok")
         (tmp_path / "done").touch()
         expect(graph, "learner has finished")
-        code, _, errors = graph.finish()
+        code, rest, errors = graph.finish()
     assert code == 0, errors
+    assert rest == "stopping"
     assert (tmp_path / "order").read_text().splitlines() == ["/learner", "/arm0/arbiter", "/arm0/sim"]
 
 
@@ -114,6 +117,7 @@ def test_the_command_runs_a_graph_and_refuses_a_second_one_beside_it(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ([], "irevla up: the following arguments are required: graph; see irevla up --help"),
         (["simm"], "graph 'simm': no such graph; did you mean 'sim'?"),
         (["sim", "-p", "lerner:seed:=2"], "-p lerner:seed:=2: no node 'lerner' in this graph; name one of sim, "),
         (["sim", "-p", "seed=2"], "-p seed=2: a parameter is [node:]name:=value; write -p rate_hz:=10.0, say"),
@@ -170,6 +174,17 @@ def test_given_parameters_win_over_sections_of_the_node(tmp_path: Path) -> None:
     with_rate = ("sim", "recorder", "episode", "policy", "learner")  # the others have no such parameter
     assert all(found[f"/**/{node}"] == {"rate_hz": 5.0, "use_sim_time": True} for node in with_rate)
     assert found["/**/reward"] == found["/**/view"] == {"use_sim_time": True}
+
+
+@pytest.mark.parametrize(("name", "told"), [("collect", True), ("franka", True), ("sim", False)])
+def test_it_says_how_the_operator_starts_an_episode(name: str, told: bool, tmp_path: Path) -> None:
+    path, graph = tmp_path / "p.yaml", load_graph(name)
+    preparation.write_parameters(path, graph, {"run": str(tmp_path), "run_id": "r"})
+    lines = operators_part(check_values(graph, [find_config(name, "parameters"), path]), 7)
+    assert bool(lines) == told
+    if told:
+        assert lines[0] == "each episode waits for the operator:" and "gamepad" in lines[1]
+        assert "ROS_DOMAIN_ID=7" in lines[3] and "t starts an episode" in lines[4]
 
 
 def test_ros_stays_on_this_host_unless_told_otherwise() -> None:
@@ -244,7 +259,7 @@ def test_a_line_for_each_node() -> None:
     assert status_line(UP, None, 8).endswith("  starting")
     assert status_line(UP, replace(row, silence_s=3.1), 8).endswith("-  starting")  # it said so before its restart
     assert status_line(DOWN, row, 8).endswith("  exit code 1: error: run = '': it is needed")
-    assert learner_line(LearnerStatus("stage 2", "", 0, 0, None, 4, detail="waits")) == "learner: stage 2, head 4; waits"
+    assert learner_line(LearnerStatus("stage 2", "", 0, 0, None, 0, 4, detail="waits")) == "learner: stage 2, head 4; waits"
 
 
 class Terminal(io.StringIO):

@@ -27,7 +27,7 @@ class Toy(GraphNode):
         self._meter = self.health.watch("input", stale_ns=60 * 10**9)
         self.every(0.1, self._tick)
         if self.get_name() == "learner":
-            self.speak(LearnerStatus, topics.STATUS, LATCHED)(LearnerStatus("stage 1", "press-red", 12, 50, 0.62, 3))
+            self.speak(LearnerStatus, topics.STATUS, LATCHED)(LearnerStatus("stage 1", "press-red", 12, 50, 0.62, 12, 3))
 
     def _tick(self) -> None:
         self._meter.arrived(self.wall_ns())

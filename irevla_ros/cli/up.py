@@ -69,14 +69,14 @@ def run(args: argparse.Namespace) -> int:
         settings = checking.check_values(graph, [*parameters, ours])
         specs = processes(graph, [*parameters, ours], heavy_python=args.python)
         print(f"run: {folder}; domain {domain}, {os.environ[VARIABLE]}; Ctrl-C stops all in order", flush=True)
-        for line in _operators_part(settings, domain):
+        for line in operators_part(settings, domain):
             print(line, flush=True)
         from irevla_ros.nodes.up import run_graph  # only now: it loads the middleware, for which the environment is set
 
         return run_graph(specs, logs, [here.fileno(), there.fileno()], args.command_line)
 
 
-def _operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:
+def operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:
     """What a person has to do for episodes to begin; nothing where they begin by themselves."""
     waiting = [name.rpartition("/")[0] for name, found in settings.items()
                if isinstance(found, EpisodeSettings) and found.orders.operator_starts]  # fmt: skip
