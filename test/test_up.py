@@ -81,7 +81,7 @@ def test_the_graph_ends_when_the_learner_has_finished(tmp_path: Path) -> None:
         expect(graph, "learner has finished")
         code, rest, errors = graph.finish()
     assert code == 0, errors
-    assert rest == "stopping"
+    assert rest.splitlines()[-1] == "stopping"  # nobody asked for it: nothing of a second Ctrl-C
     assert (tmp_path / "order").read_text().splitlines() == ["/learner", "/arm0/arbiter", "/arm0/sim"]
 
 

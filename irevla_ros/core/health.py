@@ -115,9 +115,10 @@ class Health:
             hz, age = meter.hz(wall_ns), meter.age_ns(wall_ns)
             values.append((f"{name}.hz", f"{hz:.1f}"))
             values.append((f"{name}.age_s", "never" if age is None else f"{age / SECOND:.3f}"))
-            if not expected():
+            silent = age is None or age > stale_ns
+            if silent and not expected():
                 waiting = True
-            elif age is None or age > stale_ns:
+            elif silent:
                 since = "nothing yet" if age is None else f"nothing for {age / SECOND:.1f} s"
                 checks.append(Check(name, Level.STALE, f"{since}, limit {stale_ns / SECOND:.1f} s"))
             elif hz < lowest_hz:
