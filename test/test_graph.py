@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from irevla_ros.core.config import CONFIG_FOLDER
 from irevla_ros.core.errors import ConfigError
-from irevla_ros.nodes.graph import load_graph, processes
+from irevla_ros.nodes.graph import SIDES, GraphSpec, NodeSpec, load_graph, processes
 
 TWO_ARMS = """
 arms: [left, cell2/right]
@@ -68,3 +69,28 @@ def test_a_wrong_file_is_answered_in_one_line(tmp_path: Path, text: str, message
     with pytest.raises(ConfigError, match=message) as caught:
         load_graph(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_half_has_the_nodes_of_its_side_and_a_clock(tmp_path: Path) -> None:
+    path = tmp_path / "graph.yaml"
+    path.write_text("arms: [left, right]\n"
+                    "nodes: {sim: {side: robot}, arbiter: {side: robot, stop_first: true}, view: {each: graph}}")  # fmt: skip
+    graph = load_graph(path)
+    halves = {side: processes(graph.half(side)) for side in SIDES}
+    assert [process.name for process in halves["robot"]] == [
+        "robot_clock", "left/sim", "right/sim", "left/arbiter", "right/arbiter",
+    ]  # fmt: skip
+    assert [process.name for process in halves["robot"] if process.stop_first] == ["left/arbiter", "right/arbiter"]
+    assert [process.name for process in halves["gpu"]] == ["gpu_clock", "view"]
+    assert halves["gpu"][0].argv[2:6] == ("irevla_ros.nodes.clock", "--ros-args", "-r", "__node:=gpu_clock")
+    assert 'arms:=["left", "right"]' in halves["gpu"][1].argv
+    with pytest.raises(ConfigError, match="side 'robot': no node of this graph is there: sim; give those that belong there"):
+        GraphSpec({"sim": NodeSpec()}).half("robot")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (CONFIG_FOLDER / "graphs").glob("*.yaml")])
+def test_what_touches_the_arm_is_on_the_robots_side_of_shipped_graphs(name: str) -> None:
+    graph = load_graph(name)
+    arms = {node for node, spec in graph.nodes.items() if spec.side == "robot"}
+    assert {"policy", "reward", "episode", "recorder", "learner", "view"} & arms == set()
+    assert {"sim", "camera", "arbiter", "teleop"} & set(graph.nodes) <= arms

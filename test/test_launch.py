@@ -12,6 +12,8 @@ import pytest
 from irevla_ros.core.config import CONFIG_FOLDER
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.graph import load_graph
+from irevla_ros.ros.embedded.parameter_file import load_parameter_file
+from irevla_ros.ros.errors import MiddlewareError
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {path.name.removesuffix(".launch.py"): path for path in (ROOT / "launch").glob("*.launch.py")}
@@ -73,6 +75,16 @@ class TestDescription:
         heavy = {name for name, node in nodes.items()
                  if perform_substitutions(context, node.process_description.prefix)}  # fmt: skip
         assert heavy == {"policy", "learner"}
+
+    def test_a_side_is_launched_alone_and_links_are_of_the_embedded_backend(self, tmp_path: Path) -> None:
+        from launch_ros.actions import Node
+
+        _, actions = self.expand("sim", run=str(tmp_path / "run"), arms="left", side="robot")
+        assert [action.node_executable for action in actions if isinstance(action, Node)] == ["clock", "sim", "arbiter"]
+        written = load_parameter_file(str(tmp_path / "run" / "parameters.yaml"))
+        assert dict(written)["/**"]["side"] == "robot"
+        with pytest.raises(MiddlewareError, match="IREVLA_CONNECT=tls/gpu-box:7447: natively ROS's own middleware links"):
+            self.expand("sim", run=str(tmp_path / "run"), side="robot", connect="tls/gpu-box:7447")
 
     def test_ros_is_kept_on_this_host(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from launch.actions import SetEnvironmentVariable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +21,7 @@ from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.limits import Clip
 from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.core.types import ControlSource, Mode, Outcome
-from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes import clock_watch, convert, topics
 from irevla_ros.nodes.arbiter import ArbiterNode
 from irevla_ros.nodes.episode import EpisodeNode
 from irevla_ros.nodes.parameters.reading import parameter_names
@@ -486,6 +487,51 @@ def test_where_another_commands_the_arm_it_does_not() -> None:
         assert not arbiter._engaged
         rest.destroy_publisher(other)
         bench.spin(lambda: arbiter._engaged)
+
+
+def again(rest: Rest) -> None:
+    """Another episode after the one that was left."""
+    rest.play(Request(Verb.STOP, "", ""), rest.now_ns())
+    rest.play(Request(Verb.SEALED, "", ""), rest.now_ns())
+    rest.play(Start("press-red", "press", Mode.TRAIN, 4), rest.now_ns())
+
+
+def test_the_arm_is_not_moved_while_the_other_hosts_clock_is_unknown_or_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_watch, "EVERY_NS", SECOND // 2)
+    off = r"clock of host gpu \+2\d\d\.\d ms, give or take .*: no more than 100 ms may be between the clocks; synchronise"
+    with real_time(side="robot", clock_limit_s=0.1) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+
+        def says(pattern: str) -> Callable[[], Any]:
+            return lambda: re.search(pattern, arbiter.health.report(arbiter.wall_ns()).message)
+
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(says(r"engage: clock of host gpu: not known to be within 100 ms of this one \(nobody there tells the"))
+        with Process("clock", "gpu", 0.25):
+            bench.spin(says("engage: " + off))
+            assert not arbiter._engaged
+        with Process("clock", "gpu", 0.0):
+            bench.spin(lambda: arbiter._other_clock.problem() is None)
+            again(rest)
+            bench.spin(lambda: arbiter._engaged)
+            assert "OK: gpu " in dict(arbiter.health.report(arbiter.wall_ns()).values)["clock"]
+        with Process("clock", "gpu", 0.25):  # it was set in the middle of a run
+            bench.spin(lambda: not arbiter._engaged)
+            bench.spin(lambda: any(request.verb is Verb.STOP and re.match(off, request.why)
+                                   for request in rest.heard[topics.REQUEST]))  # fmt: skip
+    assert rest.targets == []
+
+
+def test_a_clock_that_has_not_been_heard_for_long_is_not_relied_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_watch, "KEPT_NS", 2 * SECOND)
+    monkeypatch.setattr(clock_watch, "EVERY_NS", SECOND // 2)
+    with real_time(side="robot", clock_limit_s=0.1) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        with Process("clock", "gpu", 0.0):
+            bench.spin(lambda: arbiter._other_clock.problem() is None)
+            bench.run()
+        bench.spin(stopped(rest, "clock of host gpu: measured "))
+        assert not arbiter._engaged
 
 
 def test_a_request_about_another_episode_engages_nobody() -> None:

@@ -110,7 +110,7 @@ def test_the_command_runs_a_graph_and_refuses_a_second_one_beside_it(tmp_path: P
     assert code == 130 and "irevla: stopped; resume with: irevla up" in errors
     assert sorted(path.name for path in (run / "log").iterdir()) == ["lock", "parameters.yaml", "view.log"]
     assert load_parameter_file(str(run / "log" / "parameters.yaml")) == [
-        ("/**", {"run": str(run), "run_id": "first"}), ("/**/view", {"port": 0}),
+        ("/**", {"run": str(run), "run_id": "first", "side": ""}), ("/**/view", {"port": 0}),
     ]  # fmt: skip
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from irevla_ros import __version__
 from irevla_ros.cli.runs import RUNS
 from irevla_ros.core.errors import IrevlaError
+from irevla_ros.ros import hosts
 from irevla_ros.ros.backend import choose
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clocks", action="store_true", help="measure the clocks of the other hosts of the graph")
     parser.add_argument("--clock-limit", type=float, default=20.0, metavar="MS",
                         help="milliseconds that they may be apart (default: %(default)g)")  # fmt: skip
+    hosts.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         check_middleware, lambda: check_disk(args.runs), check_speed,
     ]  # fmt: skip
     if args.clocks:
+        hosts.settle(args, os.environ)
         checks.append(lambda: check_clocks(args.clock_limit / 1e3))
     count = dict.fromkeys(Status, 0)
     print(f"irevla {__version__}")
@@ -168,12 +171,11 @@ def check_clocks(limit_s: float) -> Iterator[Check]:
         yield Check("clocks", Status.WARN, "no other host tells its time",
                     "run there: python -m irevla_ros.ros.clock_offset")  # fmt: skip
     for host, offset in measured.items():
-        found = f"{1e3 * offset.offset_s:+.1f} ms, give or take {1e3 * offset.error_s:.1f} ms"
         if offset.within(limit_s):
-            yield Check(f"clock of {host}", Status.OK, found)
+            yield Check(f"clock of {host}", Status.OK, str(offset))
         else:
             remedy = f"more than {1e3 * limit_s:g} ms may be between them: synchronise both hosts (chrony, PTP)"
-            yield Check(f"clock of {host}", Status.FAIL, found, remedy)
+            yield Check(f"clock of {host}", Status.FAIL, str(offset), remedy)
 
 
 def check_weights() -> Iterator[Check]:

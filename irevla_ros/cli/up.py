@@ -9,15 +9,17 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes import checking, preparation
-from irevla_ros.nodes.graph import load_graph, processes
+from irevla_ros.nodes.graph import SIDES, load_graph, processes
 from irevla_ros.nodes.parameters.episode import EpisodeSettings
 from irevla_ros.nodes.parameters.teleop import TeleopConfig
+from irevla_ros.ros import hosts
 from irevla_ros.ros.backend import VARIABLE, chosen
 
 INTERMIXED = True
@@ -26,6 +28,7 @@ EPILOG = """examples:
   irevla up sim arms=[arm0] --run runs/one       one arm, into another folder
   irevla up sim -p learner:overrides:=[seed=2]   a parameter of one node; without `learner:` of all
   irevla up my_graph.yaml --params-file my_parameters.yaml
+  irevla up sim --side robot --connect tls/gpu-box:7447 --tls-ca ca.pem --tls-cert robot-pc.pem --tls-key robot-pc.key
 
 a node's parameters: config/parameters/*.yaml of the package; what nodes there are: docs/graph.md
 """
@@ -41,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a ROS parameter file, or the name of a shipped one; after the graph's own")  # fmt: skip
     parser.add_argument("--python", default="", help="the Python of the nodes that need torch (default: this one)")
     parser.add_argument("--network", action="store_true", help="discover nodes of other hosts, too (default: of this one)")
+    parser.add_argument("--side", choices=SIDES, default="", help="of a graph over two hosts: only the nodes of this one")
+    hosts.add_options(parser)
     parser.epilog = EPILOG
 
 
@@ -52,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     checking.check_names(graph, parameters)
     folder = (Path(args.run) if "/" in (args.run or "") else Path("runs") / (args.run or name)).resolve()
     identity, domain = preparation.run_id(folder), preparation.domain(os.environ)
+    hosts.settle(args, os.environ)
     if not args.network:
         preparation.stay_on_this_host(os.environ)
     os.environ[VARIABLE] = chosen().backend.value  # all nodes meet on the same one, or say why they cannot
@@ -61,19 +67,24 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"--run {folder}", f"cannot be made ({error.strerror})", "choose another folder") from None
     owner = f"`{args.command_line}` (process {os.getpid()})"
-    with (preparation.hold(preparation.domain_lock(domain), f"domain {domain}",
-                           f"stop it first, or set ROS_DOMAIN_ID={(domain + 1) % 100} for this one", owner) as here,
-          preparation.hold(logs / "lock", f"run {folder}", "choose another --run", owner) as there):  # fmt: skip
+    elsewhere = f"stop it first, or set ROS_DOMAIN_ID={(domain + 1) % 100} for this one"
+    with ExitStack() as locks:
+        held = [locks.enter_context(preparation.hold(path, f"domain {domain}", elsewhere, owner))
+                for path in preparation.domain_locks(domain, args.side)]  # fmt: skip
+        held.append(locks.enter_context(preparation.hold(logs / "lock", f"run {folder}", "choose another --run", owner)))
         ours = logs / "parameters.yaml"
-        preparation.write_parameters(ours, graph, {"run": str(folder), "run_id": identity}, args.param)
-        settings = checking.check_values(graph, [*parameters, ours])
-        specs = processes(graph, [*parameters, ours], heavy_python=args.python)
-        print(f"run: {folder}; domain {domain}, {os.environ[VARIABLE]}; Ctrl-C stops all in order", flush=True)
+        shared = {"run": str(folder), "run_id": identity, "side": args.side}
+        preparation.write_parameters(ours, graph, shared, args.param)
+        half = graph.half(args.side) if args.side else graph
+        settings = checking.check_values(half, [*parameters, ours])
+        specs = processes(half, [*parameters, ours], heavy_python=args.python)
+        where = f"{args.side} side; " if args.side else ""
+        print(f"run: {folder}; {where}domain {domain}, {os.environ[VARIABLE]}; Ctrl-C stops all in order", flush=True)
         for line in operators_part(settings, domain):
             print(line, flush=True)
         from irevla_ros.nodes.up import run_graph  # only now: it loads the middleware, for which the environment is set
 
-        return run_graph(specs, logs, [here.fileno(), there.fileno()], args.command_line)
+        return run_graph(specs, logs, [lock.fileno() for lock in held], args.command_line)
 
 
 def operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:

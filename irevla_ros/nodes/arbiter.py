@@ -23,6 +23,7 @@ from irevla_ros.core.messages import MessageError
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import ControlSource, Mode
 from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.clock_watch import ClockWatch
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import arbiter as parameters
 from irevla_ros.ros.messages import CameraInfo, JointState, JointTrajectory, PoseStamped, TwistStamped
@@ -66,6 +67,8 @@ class ArbiterNode(GraphNode):
         self._hold: Hold | None = None  # of the last record published
         self._grip: float | None = None  # the human's
         self._released_ns = -1
+        other = config.other_side
+        self._other_clock = ClockWatch(self, other, config.clock_limit_ns) if other else None
 
         to = topics.DRY_RUN if self._config.dry_run else ""
         self._target = self.create_publisher(PoseStamped, topics.of(to, topics.TARGET), COMMAND)
@@ -126,6 +129,8 @@ class ArbiterNode(GraphNode):
             self._bar(state, "the episode node did not end it at its time limit")
         elif self._engaged and (others := self._other_writers()):
             self._bar(state, others)
+        elif self._engaged and self._other_clock is not None and (problem := self._other_clock.problem()) is not None:
+            self._bar(state, str(problem))
         elif not self._engaged and self.wall_ns() - self._run_wall_ns > ENGAGE_NS:
             self._bar(state, f"the arm could not be engaged for {ENGAGE_NS // SECOND} s: {self._refused}")
 
@@ -153,6 +158,8 @@ class ArbiterNode(GraphNode):
                               "set it to true where its limits and stops have been tried")  # fmt: skip
             if others := self._other_writers():
                 raise Refused(others, "the arbiter is the only one that commands the arm", "stop the others")
+            if self._other_clock is not None and (problem := self._other_clock.problem()) is not None:
+                raise problem
             self._core.engage(self._source(state), self.now_ns(), self.wall_ns(), state.episode_id)
         except Refused as error:
             self._refused = str(error)

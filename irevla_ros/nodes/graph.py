@@ -4,8 +4,8 @@
 
     arms: [arm0, arm1]            # one namespace each; [""] is one arm without a namespace
     nodes:
-      sim:     {}                 # one process for each arm
-      arbiter: {stop_first: true}
+      sim:     {side: robot}      # one process for each arm
+      arbiter: {side: robot, stop_first: true}
       policy:  {each: graph, heavy: true}
 
 Parameters of the nodes are not said here but in standard ROS parameter files, which both pass on as they are.
@@ -17,7 +17,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,12 +26,14 @@ from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.parameters.reading import check_arms, parameter_names
 
 _NODE = re.compile(r"[a-z][a-z0-9_]*")
+SIDES = ("robot", "gpu")
 
 
 @dataclass(frozen=True)
 class NodeSpec:
     """One node of the graph.
 
+    side: of a graph over two hosts: the robot's, with the arm and its sensors, or that of policy and disk.
     each: a process for each ``arm``, or one for the whole ``graph``. program: the node's module in ``irevla_ros.nodes``
     and its `ros2 run` name, where it is not the key of the mapping (two cameras). heavy: needs torch, so it runs under
     the Python that was named for such nodes. stop_first: is stopped before all others, because it then sends the safe
@@ -40,6 +42,7 @@ class NodeSpec:
     """
 
     each: Literal["arm", "graph"] = "arm"
+    side: Literal["robot", "gpu"] = "gpu"
     program: str = ""
     heavy: bool = False
     stop_first: bool = False
@@ -61,6 +64,14 @@ class GraphSpec:
         for name in (*self.nodes, *(spec.program for spec in self.nodes.values() if spec.program)):
             if not _NODE.fullmatch(name):
                 raise ConfigError(f"node {name!r}", "a node's name is lower-case letters, digits and _", "rename it")
+
+    def half(self, side: str) -> GraphSpec:
+        """The nodes of one of two hosts (``SIDES``), and first the one that tells the other host this one's time."""
+        nodes = {name: spec for name, spec in self.nodes.items() if spec.side == side}
+        if not nodes:
+            raise ConfigError(f"side {side!r}", f"no node of this graph is there: {', '.join(self.nodes)}",
+                              f"give those that belong there `side: {side}`")  # fmt: skip
+        return replace(self, nodes={f"{side}_clock": NodeSpec(each="graph", program="clock"), **nodes})
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,9 @@ from launch_ros.actions import Node
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.checking import check_names, check_values
-from irevla_ros.nodes.graph import GraphSpec, load_graph, serves_arms
+from irevla_ros.nodes.graph import SIDES, GraphSpec, load_graph, serves_arms
 from irevla_ros.nodes.preparation import run_id, stay_on_this_host, write_parameters
+from irevla_ros.ros import hosts
 from irevla_ros.ros.errors import CONFIGURATION
 
 RESPAWN_S = 2.0
@@ -43,6 +45,10 @@ def graph_description(name: str, arguments: Mapping[str, tuple[Any, str]] | None
                               description="Python of the nodes that need torch, where it is not ROS's own"),
         DeclareLaunchArgument("network", default_value="false", choices=["true", "false"],
                               description="discover nodes of other hosts, too"),
+        DeclareLaunchArgument("side", default_value="", choices=["", *SIDES],
+                              description="of a graph over two hosts: only the nodes of this one"),
+        *(DeclareLaunchArgument(_argument(option), default_value="", description=f"{text}; IREVLA_ROS=embedded alone")
+          for option, (_, _, text) in hosts.OPTIONS.items()),
         *(DeclareLaunchArgument(key, default_value=_text(default), description=text) for key, (default, text) in given.items()),
         OpaqueFunction(function=partial(_actions, given)),
     ])  # fmt: skip
@@ -51,19 +57,22 @@ def graph_description(name: str, arguments: Mapping[str, tuple[Any, str]] | None
 def _actions(given: Mapping[str, tuple[Any, str]], context: LaunchContext) -> list[Any]:
     said = context.launch_configurations
     graph = load_graph(said["config"], [f"arms=[{said['arms']}]"] if said["arms"] else [])
+    half = graph.half(said["side"]) if said["side"] else graph
     folder = Path(said["run"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     said_too = [_parameter(key, said[key], default) for key, (default, _) in given.items() if said[key]]
     pinned: dict[str, str] = dict(os.environ)
+    hosts.settle(Namespace(**{variable: said[_argument(option)] or None
+                              for option, (variable, _, _) in hosts.OPTIONS.items()}), pinned)  # fmt: skip
     if said["network"] != "true":
         stay_on_this_host(pinned)
     variables = [SetEnvironmentVariable(key, value) for key, value in pinned.items() if os.environ.get(key) != value]
     files = [find_config(said["params_file"], "parameters").resolve(), folder / "parameters.yaml"]
     check_names(graph, files[:1])
-    write_parameters(files[1], graph, {"run": str(folder), "run_id": run_id(folder)}, said_too)
-    check_values(graph, files)
-    nodes = [(spec, _node(graph, name, arm, files, said["python"]))
-             for name, spec in graph.nodes.items() for arm in (graph.arms if spec.each == "arm" else ("",))]  # fmt: skip
+    write_parameters(files[1], graph, {"run": str(folder), "run_id": run_id(folder), "side": said["side"]}, said_too)
+    check_values(half, files)
+    nodes = [(spec, _node(half, name, arm, files, said["python"]))
+             for name, spec in half.nodes.items() for arm in (half.arms if spec.each == "arm" else ("",))]  # fmt: skip
     endings = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=partial(_when_ended, spec.ends_graph)))
                for spec, node in nodes]  # fmt: skip
     return [*variables, *(node for _, node in nodes), *endings]
@@ -85,6 +94,11 @@ def _when_ended(ends_graph: bool, event: Any, context: LaunchContext) -> Any:
         return EmitEvent(event=Shutdown(reason=f"{event.process_name} was told something wrong: see its error above"))
     done = ends_graph and event.returncode == 0
     return EmitEvent(event=Shutdown(reason=f"{event.process_name} has finished")) if done else None
+
+
+def _argument(option: str) -> str:
+    """The launch argument of a command line option: ``--tls-ca`` is ``tls_ca``."""
+    return option.lstrip("-").replace("-", "_")
 
 
 def _text(default: Any) -> str:

@@ -15,7 +15,7 @@ import yaml
 
 from irevla_ros.core.errors import BusyError, ConfigError
 from irevla_ros.nodes.checking import require_declared
-from irevla_ros.nodes.graph import GraphSpec
+from irevla_ros.nodes.graph import SIDES, GraphSpec
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}")  # episode ids begin with it, and name files
 _PARAMETER = re.compile(r"(?:(?P<node>[a-z][a-z0-9_]*):)?(?P<name>[A-Za-z][A-Za-z0-9_.]*):=(?P<text>.+)", re.DOTALL)
@@ -47,9 +47,10 @@ def domain(environment: Mapping[str, str]) -> int:
     return int(text)
 
 
-def domain_lock(number: int) -> Path:
-    """The file that a graph in this domain locks: one graph of a user in a domain."""
-    return Path(tempfile.gettempdir()) / f"irevla-up-{os.getuid()}-domain-{number}.lock"
+def domain_locks(number: int, side: str) -> list[Path]:
+    """The files that a graph in this domain locks, one for each of its sides ("": both): one graph of a user in a domain."""
+    folder = Path(tempfile.gettempdir())
+    return [folder / f"irevla-up-{os.getuid()}-domain-{number}-{one}.lock" for one in SIDES if side in ("", one)]
 
 
 def hold(path: Path, what: str, remedy: str, owner: str) -> IO[bytes]:
@@ -87,7 +88,8 @@ def write_parameters(path: Path, graph: GraphSpec, shared: Mapping[str, str], gi
         if node is not None and node not in graph.nodes:
             raise ConfigError(f"-p {text}", f"no node {node!r} in this graph", f"name one of {', '.join(graph.nodes)}")
         if name in shared:
-            raise ConfigError(f"-p {text}", f"{name} follows from --run", "use --run")
+            option = "--side" if name == "side" else "--run"
+            raise ConfigError(f"-p {text}", f"{name} follows from {option}", f"use {option}")
         if name == "arms":
             raise ConfigError(f"-p {text}", "arms are the graph's", "leave out -p, as in arms=[arm0,arm1]")
         for one in require_declared(graph, graph.nodes if node is None else [node], name, f"-p {text}"):

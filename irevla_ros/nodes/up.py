@@ -76,6 +76,7 @@ def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], aga
 
 def _watch(supervisor: Supervisor, console: Console, stop: Stop, monitor: Monitor, executor: SingleThreadedExecutor) -> None:
     page, due_s = "", 0.0
+    ours = {f"/{status.name}" for status in supervisor.status()}  # another host's page is on that host
     while not (stop.asked or supervisor.finished):
         executor.spin_once(timeout_sec=POLL_S)
         now_s = time.monotonic()
@@ -87,7 +88,8 @@ def _watch(supervisor: Supervisor, console: Console, stop: Stop, monitor: Monito
         for line in supervisor.poll():
             console.say(line)
         supervisor.check()
-        pages = [row.values["page"] for row in monitor.overview.rows(time.monotonic_ns()) if "page" in row.values]
+        pages = [row.values["page"] for row in monitor.overview.rows(time.monotonic_ns())
+                 if row.name in ours and "page" in row.values]  # fmt: skip
         if pages and pages[0] != page:
             page = pages[0]
             console.say(f"page: {page.removeprefix('OK: ')}")

@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from irevla_ros.ros import Node, Service, SingleThreadedExecutor, init, try_shutdown
+from irevla_ros.ros import Client, Future, Node, Service, SingleThreadedExecutor, init, try_shutdown
 from irevla_ros.ros.calls import call
 from irevla_ros.ros.errors import MiddlewareError
 from irevla_ros.ros.messages import Trigger
@@ -41,6 +42,9 @@ class Offset:
 
     offset_s: float
     error_s: float
+
+    def __str__(self) -> str:
+        return f"{1e3 * self.offset_s:+.1f} ms, give or take {1e3 * self.error_s:.1f} ms"
 
     def within(self, limit_s: float) -> bool:
         """Whether the clocks surely differ by no more than the limit."""
@@ -69,7 +73,13 @@ def serve_clock(node: Node, host: str = "", now_ns: Callable[[], int] = time.tim
         response.success, response.message = True, str(now_ns())
         return response
 
-    return node.create_service(Trigger, PREFIX + _as_name(host or socket.gethostname()), tell)
+    return node.create_service(Trigger, clock_service(host or socket.gethostname()), tell)
+
+
+def clock_service(host: str) -> str:
+    """The service that tells the time of ``host``."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", host)
+    return PREFIX + (name if not name[:1].isdigit() else f"host_{name}")
 
 
 def clock_services(node: Node) -> list[str]:
@@ -77,28 +87,48 @@ def clock_services(node: Node) -> list[str]:
     return [name for name, _ in node.get_service_names_and_types() if name.startswith(PREFIX)]
 
 
+def ask(node: Node, client: Client, rounds: int = ROUNDS) -> Future:
+    """A future with the Offset, or with ServiceTimeout or MiddlewareError as its exception; ``client`` of ``clock_service``."""
+    outcome = Future()
+    exchanges: list[Exchange] = []
+
+    def question() -> None:
+        sent_ns = time.time_ns()
+        call(node, client, Trigger.Request(), _TIMEOUT_S).add_done_callback(partial(answered, sent_ns))
+
+    def answered(sent_ns: int, answer: Future) -> None:
+        received_ns = time.time_ns()
+        try:
+            text = answer.result().message
+            if not text.isdecimal():
+                raise MiddlewareError(f"{client.service_name} = {text!r}", "is not a time in nanoseconds", "see who serves it")
+            exchanges.append(Exchange(sent_ns, int(text), received_ns))
+            if len(exchanges) == rounds:
+                outcome.set_result(estimate(exchanges))
+            else:
+                question()
+        except Exception as error:  # it belongs to who asked
+            outcome.set_exception(error)
+
+    question()
+    return outcome
+
+
 def measure(node: Node, service: str, rounds: int = ROUNDS) -> Offset:
     """Ask a service of ``clock_services``; blocks and spins ``node``. Raises ServiceTimeout and MiddlewareError."""
     client = node.create_client(Trigger, service)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    exchanges = []
     try:
-        for _ in range(rounds):
-            sent_ns = time.time_ns()
-            answer = call(node, client, Trigger.Request(), _TIMEOUT_S)
-            while not answer.done():
-                executor.spin_once(timeout_sec=0.1)
-            received_ns = time.time_ns()
-            text = answer.result().message
-            if not text.isdecimal():
-                raise MiddlewareError(f"{service} = {text!r}", "is not a time in nanoseconds", "see who serves it")
-            exchanges.append(Exchange(sent_ns, int(text), received_ns))
+        outcome = ask(node, client, rounds)
+        while not outcome.done():
+            executor.spin_once(timeout_sec=0.1)
+        offset: Offset = outcome.result()
+        return offset
     finally:
         executor.remove_node(node)
         executor.shutdown()
         node.destroy_client(client)
-    return estimate(exchanges)
 
 
 def measure_all(wait_s: float = _TIMEOUT_S) -> dict[str, Offset]:
@@ -113,11 +143,6 @@ def measure_all(wait_s: float = _TIMEOUT_S) -> dict[str, Offset]:
     finally:
         node.destroy_node()
         try_shutdown()
-
-
-def _as_name(host: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9_]", "_", host)
-    return name if not name[:1].isdigit() else f"host_{name}"
 
 
 def main() -> int:

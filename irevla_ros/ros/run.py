@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from irevla_ros.core.errors import ConfigError, IrevlaError, unknown_name
-from irevla_ros.ros import ExternalShutdownException, Node, SingleThreadedExecutor, try_shutdown
+from irevla_ros.ros import ExternalShutdownException, Node, SingleThreadedExecutor, hosts, try_shutdown
 from irevla_ros.ros.errors import CONFIGURATION
 from irevla_ros.ros.given import of_every_node, on_command_line
 from irevla_ros.ros.implementation import api
@@ -31,8 +31,9 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     """Make a node and spin it until a signal. The exit code: 0 for a stop that was asked for, CONFIGURATION for a
     ConfigError, 1 for another error that is told in one line.
 
-    ``args`` as sys.argv. A node with a method ``on_shutdown()`` is told before anything closes, also when one of its
-    callbacks raised, so that it can publish a safe command; what a callback raises is raised again afterwards.
+    ``args`` as sys.argv; the options of ``ros.hosts`` are understood. A node with a method ``on_shutdown()`` is told before
+    anything closes, also when one of its callbacks raised, so that it can publish a safe command; what a callback raises is
+    raised again afterwards.
     """
     try:
         with Stop() as stop, context(args):
@@ -62,7 +63,8 @@ def _last_words(node: Node) -> None:
 
 @contextmanager
 def context(args: Sequence[str] | None) -> Iterator[None]:
-    """A context that leaves signals alone; ``args`` as sys.argv."""
+    """A context that leaves signals alone; ``args`` as sys.argv. Raises what ``hosts.settle_words`` and ``init`` do."""
+    hosts.settle_words(sys.argv if args is None else args)
     api.init_without_signals(args)
     _command_line[:] = sys.argv if args is None else args
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from irevla_ros.core.arbiter_config import ArbiterConfig
-from irevla_ros.core.durations import LONGEST, SECOND, period_ns
+from irevla_ros.core.durations import LONGEST, MILLISECOND, SECOND, period_ns
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.limits import Base, Limits
 from irevla_ros.nodes.parameters.reading import Reader, check_cameras
@@ -14,10 +14,14 @@ from irevla_ros.nodes.parameters.reading import Reader, check_cameras
 
 @dataclass(frozen=True)
 class ArbiterNodeConfig:
-    """script: episodes of mode demo belong to ``script/action``, else to the human alone; frame: of poses and twists;
-    engage_allowed: false where nobody may move the arm, neither policy nor script nor human; dry_run: commands go to
-    ``dry_run/target_pose`` and ``dry_run/gripper/command``, to be looked at, and none to the robot."""
+    """side: of a graph over two hosts, the one where this node is; the arm is then moved only while the other's clock is known
+    to be within clock_limit_ns of this one's. script: episodes of mode demo belong to ``script/action``, else to the human
+    alone; frame: of poses and twists; engage_allowed: false where nobody may move the arm, neither policy nor script nor
+    human; dry_run: commands go to ``dry_run/target_pose`` and ``dry_run/gripper/command``, to be looked at, and none to the
+    robot."""
 
+    side: Literal["", "robot", "gpu"] = ""
+    clock_limit_ns: int = 20 * MILLISECOND
     lock_step: bool = False
     rate_hz: float = 10.0
     cameras: tuple[str, ...] = ("front",)
@@ -29,6 +33,13 @@ class ArbiterNodeConfig:
     def __post_init__(self) -> None:
         period_ns(self.rate_hz)
         check_cameras(self.cameras)
+        if self.clock_limit_ns <= 0:
+            raise ConfigError(f"clock_limit_s = {self.clock_limit_ns / SECOND}", "it is positive", "give 0.02")
+
+    @property
+    def other_side(self) -> str:
+        """The host whose stamps meet this one's; "" where there is none, and in lock step, which has no clock."""
+        return "" if self.lock_step else {"": "", "robot": "gpu", "gpu": "robot"}[self.side]
 
 
 @dataclass(frozen=True)
