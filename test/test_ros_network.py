@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,11 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hosts_toys import NotHere, certificates, inside, link, namespaces
 from ros_toys import EMBEDDED, Process, wait_until
 
 if not EMBEDDED:
@@ -36,26 +37,14 @@ HOSTS = {"robot": "10.213.7.1", "gpu": "10.213.7.2"}
 @pytest.fixture(scope="session")
 def authorities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two certificate authorities, ``ours`` and ``theirs``, each with certificates for ``robot`` and ``gpu``."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make certificates with")
     root = tmp_path_factory.mktemp("authorities")
-    names = ",".join(["DNS:localhost", "IP:127.0.0.1", *(f"IP:{one}" for one in HOSTS.values())])
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-
-    def openssl(folder: Path, *words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
+    also = "".join(f",{name}" for name in ("DNS:localhost", "IP:127.0.0.1", *(f"IP:{one}" for one in HOSTS.values())))
     for authority in ("ours", "theirs"):
-        folder = root / authority
-        folder.mkdir()
-        openssl(folder, "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test")
-        for name in HOSTS:
-            (folder / "ext").write_text(
-                f"subjectAltName={names}\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n"
-            )
-            openssl(folder, "req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-            openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                    "-out", f"{name}.pem", "-days", "2", "-extfile", "ext")  # fmt: skip
+        (root / authority).mkdir()
+        try:
+            certificates(root / authority, list(HOSTS), also)
+        except NotHere as error:
+            pytest.skip(str(error))
     return root
 
 
@@ -222,30 +211,14 @@ class TestGateway:
 @pytest.fixture
 def hosts(authorities: Path) -> Iterator[dict[str, dict[str, Any]]]:
     """Two network namespaces with a link between them; for each the arguments of ``Process``."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and iproute2")
-    names = {host: f"irevla-{os.getpid()}-{host}" for host in HOSTS}
-
-    def ip(*words: str) -> None:
-        subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-    made: list[str] = []
-    try:
-        for name in names.values():
-            try:
-                ip("netns", "add", name)
-            except subprocess.CalledProcessError as error:
-                pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
-            made.append(name)
-        ip("link", "add", "veth0", "netns", names["robot"], "type", "veth", "peer", "name", "veth0", "netns", names["gpu"])
-        for host, address in HOSTS.items():
-            inside = ("-n", names[host])
-            ip(*inside, "addr", "add", f"{address}/24", "dev", "veth0")
-            for device in ("veth0", "lo"):
-                ip(*inside, "link", "set", device, "up")
+    with ExitStack() as stack:
+        try:
+            names = stack.enter_context(namespaces(HOSTS))
+        except NotHere as error:
+            pytest.skip(str(error))
         yield {
             host: {
-                "prefix": ("ip", "netns", "exec", name),
+                "prefix": inside(name),
                 "environment": {
                     "IREVLA_TLS_CA": str(authorities / "ours" / "ca.pem"),
                     "IREVLA_TLS_CERT": str(authorities / "ours" / f"{host}.pem"),
@@ -256,13 +229,6 @@ def hosts(authorities: Path) -> Iterator[dict[str, dict[str, Any]]]:
             }
             for host, name in names.items()
         }
-    finally:
-        for name in made:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
-def cut(host: dict[str, Any], state: str) -> None:
-    subprocess.run([*host["prefix"], "ip", "link", "set", "veth0", state], check=True)
 
 
 def test_two_hosts_over_tls(hosts: dict[str, dict[str, Any]]) -> None:
@@ -310,11 +276,11 @@ def test_a_link_that_is_cut_and_restored(hosts: dict[str, dict[str, Any]]) -> No
         assert learner.expect("state") == "state ready"
         learner.expect("answer")
         last = int(robot.expect("echo").split()[1])
-        cut(hosts["gpu"], "down")
+        link(hosts["gpu"]["prefix"][-1], "down")
         robot.signal(signal.SIGUSR1)
         robot.expect("changed")
         time.sleep(12.0)
-        cut(hosts["gpu"], "up")
+        link(hosts["gpu"]["prefix"][-1], "up")
         start = time.monotonic()
         assert learner.expect("state") == "state changed"
         # 20 numbers a second: those of the cut are lost, later ones come back.
