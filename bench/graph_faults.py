@@ -24,13 +24,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
-from graph_watch import PRACTICE, Watch, observing, processes_of, running, wait_until
+from graph_watch import PRACTICE, Fault, Watch, lost, observing, processes_of, running, wait_until
 from simulation import RESULTS, machine, table_of
 
 from irevla_ros.core.config import find_config
-from irevla_ros.core.errors import IrevlaError
 from irevla_ros.core.graph_messages import Announcement
-from irevla_ros.data.reader import SpoolReader
 from irevla_ros.nodes import topics
 from irevla_ros.ros.backend import chosen
 from irevla_ros.ros.messages import Image, JointState, JointTrajectory, JointTrajectoryPoint, PoseStamped, String, numbers
@@ -41,17 +39,6 @@ RECOVERY_S = 90.0
 JSON_TOPICS = (topics.STEP, topics.STATE, topics.ORDER, topics.RESET_DONE, topics.REQUEST, topics.SEALED, topics.VERDICT,
                topics.JUDGED, topics.REWARD, topics.SIM_STATE, topics.VERSION, topics.ANNOUNCEMENT, topics.STATUS)  # fmt: skip
 LATCHED_TOPICS = (topics.STATE, topics.VERSION, topics.ANNOUNCEMENT, topics.STATUS)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """``inject`` it, wait ``lasts_s``, then ``heal`` it. ``stops``: whether the arm has to stop for as long as it lasts."""
-
-    name: str
-    inject: Callable[[], object]
-    heal: Callable[[], object] = lambda: None
-    lasts_s: float = 0.0
-    stops: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,27 +93,10 @@ class Bench:
         late = [when for when, _ in list(watch.targets) if when > at]
         moved = ((max(late) - at) / 1e6 if late else 0.0) if fault.stops else None
         fault.heal()
-        end, learned = time.monotonic_ns(), self._learned()
-        recovered = wait_until(lambda: self._whole_since(end), RECOVERY_S)
-        learning = wait_until(lambda: self._learned() != learned, RECOVERY_S) is not None
-        spool = SpoolReader(self.run / "practice")
-        return Result(fault.name, moved, recovered, learning, sum(not _readable(spool, name) for name in before))
-
-    def _whole_since(self, at: int) -> bool:
-        begun = {state.episode_id for when, _, state in list(self.watch.states) if when > at and state.phase.value == "reset"}
-        return any(sealed.episode_id in begun for sealed in self.watch.whole(at))
-
-    def _learned(self) -> tuple[int, int]:
-        status = self.watch.learner[-1][2]
-        return status.done, status.version
-
-
-def _readable(spool: SpoolReader, name: str) -> bool:
-    try:
-        spool.read(name)
-    except IrevlaError:
-        return False
-    return True
+        end, learned = time.monotonic_ns(), watch.learned()
+        recovered = wait_until(lambda: watch.recovered(end), RECOVERY_S)
+        learning = wait_until(lambda: watch.learned() != learned, RECOVERY_S) is not None
+        return Result(fault.name, moved, recovered, learning, lost(self.run, before))
 
 
 def kills(bench: Bench) -> Iterator[Fault]:

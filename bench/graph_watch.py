@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from irevla_ros.core.arbiter_step import ArbiterStep
-from irevla_ros.core.episode_state import EpisodeState
+from irevla_ros.core.episode_state import EpisodeState, Phase
+from irevla_ros.core.errors import IrevlaError
 from irevla_ros.core.graph_messages import LearnerStatus, PolicyVersion, Sealed
 from irevla_ros.core.messages import Message, MessageError
 from irevla_ros.core.types import TerminationReason
+from irevla_ros.data.reader import SpoolReader
 from irevla_ros.nodes import topics
 from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown
 from irevla_ros.ros.messages import DiagnosticArray, PoseStamped, String
@@ -32,6 +34,17 @@ PRACTICE = ["-p", "learner:tasks:=[push-blue-cube-left]", "-p", "learner:sft:=sh
             "-p", "learner:overrides:=[evaluation=4,demos=4,learning.max_episodes=100000]"]  # fmt: skip
 TICKS = os.sysconf("SC_CLK_TCK")
 WHOLE = (TerminationReason.SUCCESS, TerminationReason.FAILURE, TerminationReason.TIME_LIMIT)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``inject`` it, wait ``lasts_s``, then ``heal`` it. ``stops``: whether the arm has to stop for as long as it lasts."""
+
+    name: str
+    inject: Callable[[], object]
+    heal: Callable[[], object] = lambda: None
+    lasts_s: float = 0.0
+    stops: bool = False
 
 
 @dataclass
@@ -53,6 +66,16 @@ class Watch:
 
     def acts(self, since_ns: int = 0) -> list[tuple[int, ArbiterStep]]:
         return [(at, step) for at, _, step in list(self.steps) if at > since_ns and step.acted]
+
+    def recovered(self, since_ns: int) -> bool:
+        """Whether an episode begun since then came to its own end."""
+        begun = {state.episode_id for at, _, state in list(self.states) if at > since_ns and state.phase is Phase.RESET}
+        return any(sealed.episode_id in begun for sealed in self.whole(since_ns))
+
+    def learned(self) -> tuple[int, int]:
+        """What changes when the learner goes on."""
+        status = self.learner[-1][2]
+        return status.done, status.version
 
 
 def _listen(node: Node, kind: type[Message], topic: str, qos: Any, kept: Any, arm: str) -> None:
@@ -106,12 +129,13 @@ def observing(arms: Sequence[str], *, every_step: bool = True) -> Iterator[Watch
 
 
 @contextmanager
-def running(graph: str | Path, run: Path, arms: Sequence[str], arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """`irevla up` of ``graph``; its output goes to ``<run>/up.log``; Ctrl-C at the end."""
+def running(graph: str | Path, run: Path, arms: Sequence[str], arguments: Sequence[str],
+            prefix: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
+    """`irevla up` of ``graph``, ``prefix`` before the command; its output goes to ``<run>/up.log``; Ctrl-C at the end."""
     run.mkdir(parents=True, exist_ok=True)
     entry = "import sys; from irevla_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
     listed = ",".join(arm or '""' for arm in arms)
-    command = [sys.executable, "-c", entry, "up", str(graph), f"arms=[{listed}]", "--run", str(run), *arguments]
+    command = [*prefix, sys.executable, "-c", entry, "up", str(graph), f"arms=[{listed}]", "--run", str(run), *arguments]
     with (run / "up.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -152,6 +176,17 @@ def processes_of(up: subprocess.Popen[bytes]) -> dict[str, NodeProcess]:
         except (OSError, KeyError, ValueError):
             continue  # it has ended meanwhile, or is none of ours
     return found
+
+
+def lost(run: Path, episodes: Sequence[str]) -> int:
+    """How many of the ``episodes`` in the run's spool are gone or damaged."""
+    spool, count = SpoolReader(run / "practice"), 0
+    for name in episodes:
+        try:
+            spool.read(name)
+        except IrevlaError:
+            count += 1
+    return count
 
 
 def wait_until(condition: Callable[[], object], seconds: float) -> float | None:
