@@ -43,8 +43,11 @@ class Bench:
         return self.arbiter.pose(self.position, self.quaternion, self.now, self.wall)
 
     def passes(self, ms: float = 100, *, wall: float | None = None, pose: bool = True) -> Bench:
+        elapsed = ms if wall is None else wall
+        for _ in range(int(elapsed) // 20 if elapsed < 2000 else 0):
+            self.arbiter.stream(self.now, self.wall)
         self.now += round(ms * MS)
-        self.wall += round((ms if wall is None else wall) * MS)
+        self.wall += round(elapsed * MS)
         if pose:
             self.pose()
         return self
@@ -144,7 +147,7 @@ def test_unengaged_nothing_is_commanded_whoever_wants() -> None:
 def test_engaging_needs_a_fresh_pose_within_reach_of_the_limits() -> None:
     bench = Bench()
     bench.passes(201, pose=False)
-    with pytest.raises(Refused, match="engage: pose too old: a fresh measured pose is required"):
+    with pytest.raises(Refused, match="engage: pose too old: the robot's state is fresh; check that"):
         bench.engage()
     bench.position = (0.9, 0, 0.2)
     bench.passes()
@@ -270,8 +273,10 @@ def test_disengaging_forgets_the_chunk_and_the_target() -> None:
     bench.tick()
     bench.arbiter.disengage()
     assert bench.passes().tick().target is None
+    with pytest.raises(Refused, match="engage: the last motion has not come to rest"):
+        bench.engage()
     bench.position = (0.6, 0.1, 0.1)  # moved by hand
-    bench.passes().engage()
+    bench.passes(400).engage()
     step = bench.tick()
     assert step.hold is Hold.NO_CHUNK
     assert step.target is not None
@@ -388,6 +393,11 @@ def test_the_human_takes_over_at_once_and_the_rest_of_the_chunk_is_dropped() -> 
     bench.chunk()
     assert bench.tick().hold is Hold.RELEASED  # until somebody engages it again
     bench.engage()
+    assert bench.tick().hold is Hold.LATCHED
+    bench.passes(439)  # 499 ms after the release
+    bench.chunk()
+    assert bench.tick().hold is Hold.LATCHED
+    bench.passes(1)
     assert bench.tick().source is POLICY
 
 
@@ -401,11 +411,11 @@ def test_hand_back_to_an_observation_newer_than_the_release() -> None:
     bench.chunk(FORWARD, FORWARD)  # recorded as a proposal, never played
     bench.passes(50)
     bench.human(deadman=False)
+    assert bench.tick().hold is Hold.LATCHED
+    bench.passes(500)
+    assert not bench.chunk(age_ms=500)  # as old as the release
     assert bench.tick().hold is Hold.AWAITING_FRESH
-    bench.passes(50)
-    assert not bench.chunk(age_ms=50)  # as old as the release
-    assert bench.tick().hold is Hold.AWAITING_FRESH
-    assert bench.chunk(age_ms=49)
+    assert bench.chunk(age_ms=499)
     assert bench.tick().source is POLICY
 
 
@@ -417,6 +427,8 @@ def test_engaging_again_does_not_wait_for_something_newer_than_the_release() -> 
     assert not bench.chunk(age_ms=10)
     bench.engage()
     assert bench.chunk(age_ms=10)
+    bench.passes(500)
+    bench.chunk()
     assert bench.tick().source is POLICY
 
 
@@ -442,6 +454,7 @@ def test_silence_of_the_teleop_is_not_a_release() -> None:
         held = bench.tick().hold
     assert held is Hold.HUMAN_STALE
     bench.human(deadman=False)
+    bench.passes(500)
     assert bench.tick().hold is Hold.AWAITING_FRESH
     bench.passes()
     bench.chunk()
@@ -513,6 +526,7 @@ def test_a_new_episode_counts_from_one_and_may_have_any_stamps() -> None:
     bench.arbiter.disengage()
     closing = bench.tick()
     assert (closing.hold, closing.acts, closing.episode_id) == (Hold.UNENGAGED, 2, "e1")
+    bench.passes(400)
     bench.now -= 50_000 * MS  # the simulator starts again
     bench.passes()
     bench.passes()
@@ -579,8 +593,9 @@ def test_through_the_arbiter_the_simulated_arm_moves_as_in_the_environment() -> 
     direct, graph = PandaEnv("demo", image_size=16), PandaEnv("demo", image_size=16)
     for env in (direct, graph):
         env.reset(seed=3, options={"task": "press-red"})
-    limits = Limits(base=Base.MEASURED, step_m=0.2, step_rad=0.6, leash_m=0.3, leash_rad=1.0, gripper_band=0.0)
-    arbiter, now = Arbiter(SPEC, ArbiterConfig(limits, min_tick_ns=0)), 0
+    limits = Limits(base=Base.MEASURED, step_m=0.2, step_rad=0.6, leash_m=0.3, leash_rad=1.0, gripper_band=0.0,
+                    speed_m_s=2.0, speed_rad_s=6.0, gripper_hold_ns=0)  # fmt: skip
+    arbiter, now = Arbiter(SPEC, ArbiterConfig(limits, min_tick_ns=0, servo_ns=0)), 0
     rng = np.random.default_rng(0)
     for number in range(25):
         action = np.clip(rng.normal(0, 0.8, 5), -1.3, 1.3).astype(np.float32)

@@ -22,40 +22,40 @@ def pose(position: Any = MIDDLE, turn: Any = STILL) -> Pose:
 
 
 def test_a_step_within_all_limits_is_taken_as_it_is() -> None:
-    target, clips = Limits().advance(pose(), pose(), np.array([0.03, -0.02, 0.01]), np.array([0, 0, 0.2]))
+    target, clips = Limits().advance(pose(), pose(), np.array([0.03, -0.02, 0.01]), np.array([0, 0, 0.2]), 0.1)
     np.testing.assert_allclose(target.position, [0.53, -0.02, 0.21], atol=1e-12)
     assert yaw(target.q) == pytest.approx(0.2)
     assert clips == ()
 
 
 def test_the_box_by_hand() -> None:
-    target, clips = Limits().advance(pose((0.69, 0, 0.02)), pose((0.69, 0, 0.02)), np.array([0.04, 0, -0.04]), STILL)
+    target, clips = Limits().advance(pose((0.69, 0, 0.02)), pose((0.69, 0, 0.02)), np.array([0.04, 0, -0.04]), STILL, 0.1)
     np.testing.assert_allclose(target.position, [0.70, 0, 0.012])
     assert clips == (Clip.BOX,)
 
 
 def test_the_step_limit_is_on_the_length_not_on_the_axes() -> None:
-    target, clips = Limits(step_m=0.05, leash_m=0.2).advance(pose(), pose(), np.array([0.06, 0.08, 0]), STILL)
+    target, clips = Limits(step_m=0.05, leash_m=0.2).advance(pose(), pose(), np.array([0.06, 0.08, 0]), STILL, 0.1)
     np.testing.assert_allclose(target.position, [0.53, 0.04, 0.2])  # 0.1 m shortened to 0.05
     assert clips == (Clip.STEP,)
 
 
 def test_the_turn_of_a_step_is_limited() -> None:
-    target, clips = Limits(step_rad=0.1).advance(pose(), pose(), STILL, np.array([0, 0, 0.25]))
+    target, clips = Limits(step_rad=0.1).advance(pose(), pose(), STILL, np.array([0, 0, 0.25]), 0.1)
     assert yaw(target.q) == pytest.approx(0.1)
     assert clips == (Clip.STEP,)
 
 
 def test_the_wrist_does_not_wind_up() -> None:
-    target, clips = Limits().advance(pose(turn=[0, 0, 1.6]), pose(turn=[0, 0, 1.6]), STILL, np.array([0, 0, 0.25]))
+    target, clips = Limits().advance(pose(turn=[0, 0, 1.6]), pose(turn=[0, 0, 1.6]), STILL, np.array([0, 0, 0.25]), 0.1)
     assert yaw(target.q) == pytest.approx(1.7)  # as in the simulator
     assert clips == (Clip.TURN,)
 
 
 def test_the_target_does_not_run_away_from_a_blocked_arm() -> None:
-    limits, target = Limits(leash_m=0.1), pose()
+    limits, target = Limits(leash_m=0.1, leash_rad=0.6), pose()
     for _ in range(10):
-        target, clips = limits.advance(target, pose(), np.array([0.04, 0, 0]), np.array([0, 0, 0.2]))
+        target, clips = limits.advance(target, pose(), np.array([0.04, 0, 0]), np.array([0, 0, 0.2]), 0.1)
     assert target.position[0] == pytest.approx(0.6)
     assert yaw(target.q) == pytest.approx(0.6)
     assert clips == (Clip.LEASH,)
@@ -63,15 +63,15 @@ def test_the_target_does_not_run_away_from_a_blocked_arm() -> None:
 
 def test_measured_base_starts_where_the_arm_is_and_commanded_base_where_it_should_be() -> None:
     target, sagged = pose((0.5, 0, 0.2)), pose((0.5, 0, 0.19))
-    measured, _ = Limits(base=Base.MEASURED).advance(target, sagged, np.array([0.02, 0, 0]), STILL)
-    commanded, _ = Limits(base=Base.COMMANDED).advance(target, sagged, np.array([0.02, 0, 0]), STILL)
+    measured, _ = Limits(base=Base.MEASURED).advance(target, sagged, np.array([0.02, 0, 0]), STILL, 0.1)
+    commanded, _ = Limits(base=Base.COMMANDED).advance(target, sagged, np.array([0.02, 0, 0]), STILL, 0.1)
     np.testing.assert_allclose(measured.position, [0.52, 0, 0.19])
     np.testing.assert_allclose(commanded.position, [0.52, 0, 0.20])
 
 
 def test_an_arm_that_was_pushed_away_is_brought_back_in_steps() -> None:
     target, pushed = pose((0.68, 0, 0.2)), pose((0.30, 0, 0.2))
-    moved, clips = Limits().advance(target, pushed, STILL, STILL)
+    moved, clips = Limits().advance(target, pushed, STILL, STILL, 0.1)
     assert np.linalg.norm(np.subtract(moved.position, target.position)) == pytest.approx(0.07)
     assert set(clips) == {Clip.LEASH, Clip.STEP}
 
@@ -104,7 +104,7 @@ def test_gripper_hysteresis(band: float, action: float, now: int | None, wanted:
         ({"step_m": 0.0}, "all are positive and turn_rad is below pi"),
         ({"leash_rad": math.inf}, "all are positive and turn_rad is below pi"),
         ({"turn_rad": 3.2}, "all are positive and turn_rad is below pi"),
-        ({"gripper_band": 1.0}, r"it lies in \[0, 1\)"),
+        ({"gripper_band": 1.0}, r"the band lies in \[0, 1\)"),
         ({"home": (1.0, 1.0, 0.0, 0.0)}, "a unit quaternion xyzw"),
     ],
 )
@@ -135,7 +135,7 @@ def test_box_turn_and_step_hold_for_any_wish_and_any_measurement(limit: Limits, 
     home = np.array(limit.home)
     target = Pose.of(low + np.array(place) * (high - low), home)
     for move, turn, position, rotation in wishes:
-        following, _ = limit.advance(target, Pose.of(position, rotation), move, turn)
+        following, _ = limit.advance(target, Pose.of(position, rotation), move, turn, 0.1)
         assert (following.p >= low).all() and (following.p <= high).all()
         assert np.linalg.norm(following.p - target.p) <= limit.step_m + 1e-9
         assert angle_between(following.q, target.q) <= limit.step_rad + 1e-6

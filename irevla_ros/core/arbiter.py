@@ -1,38 +1,40 @@
 """The single writer to the arm: who moves it, by how much, and when nobody does.
 
-Inputs arrive in any order (``pose``, ``observe``, ``offer``, ``human``); ``tick`` decides. A tick acts only when the
-arbiter is engaged, pose and command are fresh by two clocks, and nothing was rejected; else it holds the last target.
-Times: ``now_ns`` and stamps of the graph's clock, ``wall_ns`` monotonic. A human with the deadman held always wins.
+Inputs arrive in any order (``pose``, ``joints``, ``wrench``, ``observe``, ``offer``, ``human``); ``tick`` decides on a step,
+once an observation, and ``stream`` gives the poses between two steps at the servo rate. A tick acts only when the arbiter is
+engaged, no fault is latched, state and command are fresh by two clocks, and nothing was rejected; else it holds: the stream
+brakes within its limits, and stays. Times: ``now_ns`` and stamps of the graph's clock, ``wall_ns`` monotonic. A human with the
+deadman held always wins.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from irevla_ros.core.alignment import Arrival, StampGuard
 from irevla_ros.core.arbiter_config import ArbiterConfig, HandBack, Refused
-from irevla_ros.core.arbiter_step import ArbiterStep, Hold
-from irevla_ros.core.chunks import ActionChunk, ChunkBuffer, Due, Gap
+from irevla_ros.core.arbiter_step import BETWEEN, ArbiterStep, Hold
+from irevla_ros.core.chunks import ActionChunk, Due
 from irevla_ros.core.errors import ConfigError
-from irevla_ros.core.human import MOVES, TURNS, HumanInput, within
+from irevla_ros.core.faults import Faults, refusal
+from irevla_ros.core.human import MOVES, TURNS, HumanInput
 from irevla_ros.core.limits import Base, Clip
-from irevla_ros.core.messages import MessageError
+from irevla_ros.core.margins import Threat, threatened
+from irevla_ros.core.observations import Observations
+from irevla_ros.core.proposals import Proposals
+from irevla_ros.core.robot_state import RobotState
 from irevla_ros.core.rotation import Pose, inverse, log, multiply
+from irevla_ros.core.shaper import PoseShaper
 from irevla_ros.core.spec import ActionSpec
+from irevla_ros.core.tuning import riskier
 from irevla_ros.core.types import ControlSource, FloatArray
 
 POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
-KEPT_STAMPS = 64
-_HOLDS = {
-    Gap.NONE: Hold.NO_CHUNK,
-    Gap.WAITING: Hold.WAITING,
-    Gap.EXHAUSTED: Hold.EXHAUSTED,
-    Gap.STALE: Hold.OBSERVATION_STALE,
-    Gap.AHEAD: Hold.OBSERVATION_AHEAD,
-}
+LONGEST_PAUSE = 2  # control periods: what a step may make up for of the time since the last one
+_THREATS = {Threat.JOINT_LIMIT: Hold.JOINT_LIMIT, Threat.SINGULARITY: Hold.SINGULARITY}
 
 
 class Arbiter:
@@ -45,22 +47,25 @@ class Arbiter:
                               "rename it, or drive it elsewhere")  # fmt: skip
         self.spec, self.config = spec, config
         self.engaged: ControlSource | None = None
+        self.robot = RobotState(config)
         self._counts: Counter[str] = Counter()
         self._human = HumanInput(spec, config.period_ns, config.human_ns, config.ahead_ns)
-        self._chunks = {source: ChunkBuffer(config.chunk_age_ns, config.ahead_ns) for source in (POLICY, SCRIPT)}
-        self._arrived_ns = {POLICY: -1, SCRIPT: -1}  # wall
-        self._rejected: set[ControlSource] = set()  # whose last chunk was
-        self._pose: Pose | None = None
-        self._pose_ns = self._pose_wall_ns = -1
-        self._pose_guard, self._observed_guard = StampGuard(config.jump_ns), StampGuard(config.jump_ns)
-        self._observed: list[int] = []  # stamps of the last observations
-        self._floor_ns = -1  # chunks must answer a later observation: the newest thing seen at the human's release
-        self._answered_ns = -1  # the observation that the last step answered
+        self._released_wall_ns: int | None = None
+        self._proposals = Proposals(spec, config)
+        self._faults = Faults()
+        self._observations = Observations(config.jump_ns)
         self._target: Pose | None = None
+        self._shaper: PoseShaper | None = None
         self._gripper: int | None = None
+        self._gripper_wall_ns = 0  # of its last change
         self._episode_id, self._ticks, self._acts = "", 0, 0
         self._now_ns: int | None = None
         self._acted_wall_ns: int | None = None
+
+    @property
+    def fault(self) -> Hold | None:
+        """What is latched until ``resume``."""
+        return self._faults.latched
 
     @property
     def human_held(self) -> bool:
@@ -68,27 +73,33 @@ class Arbiter:
         return self._human.held
 
     @property
+    def moving(self) -> bool:
+        """Whether ``stream`` has more to send, be it only to come to rest."""
+        return self._shaper is not None and self._shaper.moving
+
+    @property
     def counts(self) -> dict[str, int]:
         """Inputs refused and steps held, by name; for diagnostics."""
-        found = dict(self._counts)
-        parts = {"policy": self._chunks[POLICY].counts, "script": self._chunks[SCRIPT].counts, "human": self._human.counts,
-                 "pose": self._pose_guard.counts}  # fmt: skip
-        return found | {f"{name}.{why}": n for name, counts in parts.items() for why, n in counts.items()}
+        human = {f"human.{why}": n for why, n in self._human.counts.items()}
+        return dict(self._counts) | self._proposals.counts | human | dict(self.robot.counts) | self.robot.stamp_counts
 
     # ---- inputs --------------------------------------------------------------------------------------------------
 
     def pose(self, position: npt.ArrayLike, quaternion: npt.ArrayLike, stamp_ns: int, wall_ns: int) -> bool:
         """The measured pose of the tip: m and xyzw, base frame. False when not used: a malformed one voids the last."""
-        try:
-            pose = Pose.of(position, quaternion)
-        except (MessageError, TypeError, ValueError):
-            self._counts["pose.rejected"] += 1
-            self._pose = None
-            return False
-        if self._pose_guard.check(stamp_ns) is not Arrival.NEW:
-            return False
-        self._pose, self._pose_ns, self._pose_wall_ns = pose, stamp_ns, wall_ns
-        return True
+        return self.robot.push_pose(position, quaternion, stamp_ns, wall_ns)
+
+    def joints(self, names: Sequence[str], positions: Sequence[float], stamp_ns: int, wall_ns: int) -> None:
+        """The arm's joint positions, rad, in any order, among others or not."""
+        self.robot.push_joints(names, positions, stamp_ns, wall_ns)
+
+    def wrench(self, force: npt.ArrayLike, torque: npt.ArrayLike, stamp_ns: int, wall_ns: int) -> None:
+        """The external force (N) and torque (Nm) on the tip."""
+        self.robot.push_wrench(force, torque, stamp_ns, wall_ns, self.config)
+
+    def deadman(self, held: bool, wall_ns: int) -> None:
+        """The operator holds the deadman, or does not. What was said last counts for ``deadman_ns``."""
+        self._faults.deadman(held, wall_ns)
 
     def observe(self, stamp_ns: int) -> None:
         """An observation that is to be recorded exists: the camera or whatever else times the recording.
@@ -96,27 +107,13 @@ class Arbiter:
         The node ticks right after this while a human drives, and after ``offer`` while the policy does, so that each
         observation is answered by one step. Without this stream, chunks and the pose give the stamps.
         """
-        arrival = self._observed_guard.check(stamp_ns)
-        if arrival is Arrival.JUMP:
-            self._observed = []
-        elif arrival is Arrival.NEW:
-            self._observed = [*self._observed[1 - KEPT_STAMPS :], stamp_ns]
+        self._observations.push(stamp_ns)
 
     def offer(self, source: ControlSource, chunk: ActionChunk, now_ns: int, wall_ns: int) -> bool:
         """A chunk of the policy or the script. False when refused: not made for this arm, or its observation is late."""
-        try:
-            chunk.require(self.spec, self.config.period_ns, self.config.longest_chunk)
-        except MessageError:
-            self.reject(source)
+        if not self._proposals.offer(source, chunk, self._human.held, now_ns, wall_ns):
             return False
-        if not self._human.held and chunk.stamp_ns <= max(self._floor_ns, self._answered_ns):
-            self._counts[f"{source.name.lower()}.answered"] += 1
-            return False
-        if not self._chunks[source].put(chunk, now_ns):
-            return False
-        self._arrived_ns[source] = wall_ns
-        self._rejected.discard(source)
-        if not self._observed or chunk.stamp_ns > self._observed[-1]:
+        if chunk.stamp_ns > self._observations.last(-1):
             self.observe(chunk.stamp_ns)
         return True
 
@@ -127,114 +124,152 @@ class Arbiter:
         held = self._human.held
         taken = self._human.push(deadman, linear, angular, gripper, stamp_ns, wall_ns)
         if self._human.held != held:
-            self._drop_chunks()
+            self._proposals.drop()
+            self._brake()
             self._counts["takeovers"] += not held
-            if held and self.engaged is not None:
-                self._release()
+            if held:
+                self._release(wall_ns)
         return taken
 
     def reject(self, source: ControlSource) -> None:
         """The node could not read a message of this source: count it, and void what the source said before."""
         if source is HUMAN:
             self._human.reject()
-            return
-        self._counts[f"{source.name.lower()}.rejected"] += 1
-        self._rejected.add(source)
+        else:
+            self._proposals.reject(source)
+
+    # ---- the operator --------------------------------------------------------------------------------------------
 
     def engage(self, source: ControlSource, now_ns: int, wall_ns: int, episode_id: str = "") -> None:
         """Let ``source`` move the arm (HUMAN: nobody but the human). The first target is the measured pose.
 
-        Raises Refused without a fresh pose, or when the arm stands further outside of its limits than one step.
+        Raises Refused where a tick would hold, before the last motion has come to rest, or when the arm stands further
+        outside of its limits than one step.
         """
-        problem = self._pose_problem(now_ns, wall_ns)
-        if problem is not None or self._pose is None:
-            raise Refused(f"engage: {(problem or Hold.POSE_MISSING).value}", "a fresh measured pose is required",
-                          "check that the robot publishes its pose, and its clock")  # fmt: skip
+        problem = self.fault or self._faults.cause(self.config, self.robot, wall_ns)
+        problem, pose = problem or self.robot.problem(self.config, now_ns, wall_ns), self.robot.pose
+        if problem is not None or pose is None:
+            raise refusal("engage", problem or Hold.POSE_MISSING, self.robot)
         if self.engaged is None:
-            start = self.config.limits.start(self._pose)
-            if start is None:
-                limits = self.config.limits
-                raise Refused(f"engage at {self._pose.position} {self._pose.quaternion}",
-                              f"the arm must stand within a step of the box {limits.box_low} to {limits.box_high} and of "
-                              f"{limits.turn_rad} rad around home", "move it there by hand or widen the limits")  # fmt: skip
-            self._target = start
+            self._start(pose)
         if self._human.held and not self._human.fresh(now_ns, wall_ns):
             self._human.forget()
-            self._drop_chunks()  # what came while the human held on was taken as a proposal only
+            self._proposals.drop()  # what came while the human held on was taken as a proposal only
         if episode_id != self._episode_id:
-            self._episode_id, self._acts, self._answered_ns = episode_id, 0, -1
-        self._floor_ns = -1
-        for chunks in self._chunks.values():
-            if chunks.chunk is None:
-                chunks.clear()
+            self._episode_id, self._acts, self._proposals.answered_ns = episode_id, 0, -1
+        self._proposals.floor_ns = -1
+        self._proposals.clear(used_up_only=True)
         self.engaged = source
 
+    def _start(self, pose: Pose) -> None:
+        if self.moving:
+            raise Refused("engage: the last motion has not come to rest", "one motion ends before the next begins", "wait")
+        config, limits = self.config, self.config.limits
+        start = limits.start(pose)
+        if start is None:
+            raise Refused(f"engage at {pose.position} {pose.quaternion}",
+                          f"the arm must stand within a step of the box {limits.box_low} to {limits.box_high}, its "
+                          f"{len(limits.planes) // 4} planes, {limits.turn_rad} rad around home and a tilt of "
+                          f"{limits.tilt_rad} rad", "move it there by hand or widen the limits")  # fmt: skip
+        self._target = start
+        if config.servo_ns:
+            self._shaper = PoseShaper(limits.moving, limits.turning, limits.home, config.servo_ns, start)
+
     def disengage(self) -> None:
-        """Nothing is commanded any more; what was left of a chunk is gone. Tick right after, also at an episode's end: that
-        record tells the recorder that no step is to follow."""
+        """Nobody moves the arm any more: it is braked; what was left of a chunk is gone. Tick right after, also at an episode's
+        end: that record tells the recorder that no step is to follow."""
+        self._brake()
         self.engaged = self._target = None
-        for chunks in self._chunks.values():
-            chunks.clear()
+        self._proposals.clear()
+
+    def stop(self) -> None:
+        """Hold until ``resume``, whatever comes."""
+        self._fail(Hold.STOPPED)
+
+    def resume(self, wall_ns: int) -> None:
+        """Whoever is engaged may go on after a fault, with what comes from now on. Raises Refused while its cause lasts."""
+        problem = self._faults.cause(self.config, self.robot, wall_ns)
+        if problem is not None:
+            raise refusal("resume", problem, self.robot)
+        self._faults.latched = None
+
+    def tune(self, config: ArbiterConfig) -> None:
+        """Other limits: while somebody is engaged, or the arm comes to rest, safer ones alone (``tuning.riskier``), else
+        Refused. Acceleration and jerk count from the next engagement on."""
+        risk = riskier(self.config, config) if self.engaged is not None or self.moving else ""
+        if risk:
+            raise Refused(f"not while the arm is engaged: {risk}", "only safer limits are taken then", "disengage it first")
+        self.config = config
+        if self._shaper is not None:
+            self._shaper.limit(config.limits.speed_m_s, config.limits.speed_rad_s)
 
     # ---- the decision --------------------------------------------------------------------------------------------
 
     def tick(self, now_ns: int, wall_ns: int) -> ArbiterStep:
-        """Decide on one step and record it. Publish ``target`` and ``gripper`` where they are not None."""
+        """Decide on one step and record it. In lock step publish ``target`` where it is not None; ``gripper`` always."""
         self._ticks += 1
         jumped = self._now_ns is not None and now_ns < self._now_ns
         self._now_ns = now_ns
         if jumped:
             self._forget_stamps()
-        hold = Hold.UNENGAGED if self.engaged is None else Hold.CLOCK if jumped else self._pose_problem(now_ns, wall_ns)
+        hold = self._hindrance(now_ns, wall_ns, jumped)
         if hold is None and self._acted_wall_ns is not None and wall_ns - self._acted_wall_ns < self.config.min_tick_ns:
             hold = Hold.TOO_SOON
-        if hold is None and self._human.held:
-            hold = Hold.REJECTED if not self._human.valid else None
-            if hold is None and not self._human.fresh(now_ns, wall_ns):
-                hold = Hold.HUMAN_STALE
-            if hold is None:
-                return self._by_human(now_ns, wall_ns)
         if hold is not None or self.engaged is None:
             return self._hold(hold or Hold.UNENGAGED, wall_ns)
+        if self._human.held:
+            return self._by_human(now_ns, wall_ns)
         if self.engaged is HUMAN:
             return self._hold(Hold.RELEASED, wall_ns)
-        due = self._due(self.engaged, now_ns, wall_ns)
+        if self._released_wall_ns is not None and wall_ns - self._released_wall_ns < self.config.release_ns:
+            return self._hold(Hold.LATCHED, wall_ns)
+        due = self._proposals.due(self.engaged, now_ns, wall_ns)
         if isinstance(due, Hold):
             return self._hold(due, wall_ns)
-        return self._act(self.engaged, due.action, due.action, self._answers(due), due, wall_ns)
+        return self._act(self.engaged, due.action, due.action, self._observations.answered_by(due), due, wall_ns)
 
-    def _due(self, source: ControlSource, now_ns: int, wall_ns: int) -> Due | Hold:
-        if source in self._rejected:
-            return Hold.REJECTED
-        chunks = self._chunks[source]
-        if chunks.chunk is None:
-            return Hold.NO_CHUNK if self._floor_ns < 0 else Hold.AWAITING_FRESH
-        if not 0 <= wall_ns - self._arrived_ns[source] <= self.config.command_ns:
-            return Hold.SILENT
-        due = chunks.take(now_ns)
-        return due if isinstance(due, Due) else _HOLDS[due]
+    def stream(self, now_ns: int, wall_ns: int) -> Pose | None:
+        """Once a servo period: the next pose to send, None while the target stands still. Brakes for what came since the last
+        tick."""
+        if self._shaper is None or not self._shaper.moving:
+            return None
+        if self._hindrance(now_ns, wall_ns) is not None:
+            self._brake()
+        return self._shaper.step()
+
+    def _hindrance(self, now_ns: int, wall_ns: int, jumped: bool = False) -> Hold | None:
+        """Why nobody moves the arm now, whoever wants to; the human alone where it is the human's."""
+        if self.engaged is None:
+            return Hold.UNENGAGED
+        cause = None if self.fault else self._faults.cause(self.config, self.robot, wall_ns)
+        if cause is not None:
+            self._fail(cause)
+        hold = self.fault or (Hold.CLOCK if jumped else self.robot.problem(self.config, now_ns, wall_ns))
+        if hold is None and self._human.held:
+            if not self._human.valid:
+                return Hold.REJECTED
+            return None if self._human.fresh(now_ns, wall_ns) else Hold.HUMAN_STALE
+        return hold
+
+    def _fail(self, fault: Hold) -> None:
+        self._faults.latched = fault
+        self._counts[f"fault.{fault.name.lower()}"] += 1
+        self._proposals.drop()
+        self._brake()
 
     def _by_human(self, now_ns: int, wall_ns: int) -> ArbiterStep:
         wanted = self._human.motion.copy()
         if "gripper" in self.spec.names:
             grip = self._human.gripper if self._human.gripper is not None else self._gripper
             wanted[self.spec.names.index("gripper")] = 0.0 if grip is None else grip
-        proposal = self._due(POLICY, now_ns, wall_ns)
+        proposal = self._proposals.due(POLICY, now_ns, wall_ns)
         due = proposal if isinstance(proposal, Due) else None
-        stamp = self._observed[-1] if self._observed else self._pose_ns
+        stamp = self._observations.last(self.robot.pose_ns)
         return self._act(HUMAN, due.action if due else None, wanted, stamp, due, wall_ns)
-
-    def _answers(self, due: Due) -> int:
-        """The observation that an action was meant for: its chunk's own, or the one current at its planned time."""
-        chunk = due.chunk
-        if due.index == 0:
-            return chunk.stamp_ns
-        planned = chunk.stamp_ns + due.index * chunk.period_ns + chunk.period_ns // 2
-        return max((s for s in self._observed if chunk.stamp_ns < s <= planned), default=chunk.stamp_ns)
 
     def _act(self, source: ControlSource, proposed: FloatArray | None, wanted: FloatArray, stamp_ns: int, due: Due | None,
              wall_ns: int) -> ArbiterStep:  # fmt: skip
-        limits, before, measured = self.config.limits, self._target, self._pose
+        limits, before, measured = self.config.limits, self._target, self.robot.pose
         assert before is not None and measured is not None
         if not limits.follows(before, measured):
             return self._hold(Hold.DISPLACED, wall_ns)
@@ -242,25 +277,55 @@ class Arbiter:
         clips = (Clip.ACTION,) if (executed != wanted).any() else ()
         physical = dict(zip(self.spec.names, self.spec.to_physical(executed).astype(np.float64), strict=True))
         move, turn = (np.array([physical.get(name, 0.0) for name in names]) for names in (MOVES, TURNS))
-        self._target, limited = limits.advance(before, measured, move, turn)
+        target, limited = limits.advance(before, measured, move, turn, self._elapsed_s(wall_ns))
+        if self.config.margins.arm is not None and self.robot.joints is not None:
+            threat = threatened(self.config.margins, self.robot.joints, measured, target)
+            if threat is not None:
+                return self._hold(_THREATS[threat], wall_ns)
+        self._target = target
+        if self._shaper is not None:
+            self._shaper.aim(target, self.config.period_ns)
         grip_unset = source is HUMAN and self._human.gripper is None
         if "gripper" in physical and not grip_unset:
-            self._gripper = limits.gripper(float(executed[self.spec.names.index("gripper")]), self._gripper)
+            limited += self._grip(float(executed[self.spec.names.index("gripper")]), wall_ns)
 
-        moved = self._target.p - (measured.p if limits.base is Base.MEASURED else before.p)
-        turned = log(multiply(self._target.q, inverse(before.q)))
+        moved = target.p - (measured.p if limits.base is Base.MEASURED else before.p)
+        turned = log(multiply(target.q, inverse(before.q)))
         done = dict(zip(MOVES + TURNS, [*moved, *turned], strict=True)) | {"gripper": float(self._gripper or 0)}
         commanded = self.spec.to_normalised(np.array([done[name] for name in self.spec.names], np.float32))
         self._acts += 1
-        self._acted_wall_ns, self._answered_ns = wall_ns, stamp_ns
+        self._acted_wall_ns, self._proposals.answered_ns = wall_ns, stamp_ns
         return self._record(source, None, clips + limited, executed if proposed is None else proposed, executed, commanded,
                             stamp_ns, due, wall_ns)  # fmt: skip
 
+    def _elapsed_s(self, wall_ns: int) -> float:
+        """What speed limits allow a step to use: wall time since the last one, but no more than a short pause of it."""
+        period_ns = self.config.period_ns
+        if self._acted_wall_ns is None or not self.config.servo_ns:
+            return period_ns * 1e-9
+        return min(wall_ns - self._acted_wall_ns, LONGEST_PAUSE * period_ns) * 1e-9
+
+    def _grip(self, action: float, wall_ns: int) -> tuple[Clip, ...]:
+        wanted = self.config.limits.gripper(action, self._gripper)
+        if wanted == self._gripper:
+            return ()
+        if self._gripper is not None and 0 <= wall_ns - self._gripper_wall_ns < self.config.limits.gripper_hold_ns:
+            return (Clip.GRIPPER,)
+        self._gripper, self._gripper_wall_ns = wanted, wall_ns
+        return ()
+
     def _hold(self, hold: Hold, wall_ns: int) -> ArbiterStep:
+        if hold not in BETWEEN:
+            self._brake()
         self._counts[f"hold.{hold.name.lower()}"] += 1
         still = np.array([float(self._gripper or 0) if name == "gripper" else 0.0 for name in self.spec.names], np.float32)
-        stamp = self._observed[-1] if self._observed else -1
+        stamp = self._observations.last(-1)
         return self._record(None, hold, (), still, still, still, stamp, None, wall_ns)
+
+    def _brake(self) -> None:
+        """The next step starts from where the arm comes to rest."""
+        if self._shaper is not None and self._target is not None:
+            self._target = self._shaper.brake()
 
     def _record(self, source: ControlSource | None, hold: Hold | None, clips: tuple[Clip, ...], proposed: FloatArray,
                 executed: FloatArray, commanded: FloatArray, stamp_ns: int, due: Due | None, wall_ns: int) -> ArbiterStep:
@@ -273,32 +338,22 @@ class Arbiter:
 
     def measured(self, now_ns: int, wall_ns: int) -> Pose | None:
         """The measured pose, where it is fresh by both clocks."""
-        return self._pose if self._pose_problem(now_ns, wall_ns) is None else None
+        return self.robot.pose if self.robot.pose_problem(self.config, now_ns, wall_ns) is None else None
 
-    def _pose_problem(self, now_ns: int, wall_ns: int) -> Hold | None:
-        config = self.config
-        if self._pose is None:
-            return Hold.POSE_MISSING
-        fresh = within(config.pose_ns, config.ahead_ns, self._pose_ns, now_ns, self._pose_wall_ns, wall_ns)
-        return None if fresh else Hold.POSE_STALE
-
-    def _drop_chunks(self) -> None:
-        for chunks in self._chunks.values():
-            chunks.drop()
-
-    def _release(self) -> None:
+    def _release(self, wall_ns: int) -> None:
+        self._released_wall_ns = wall_ns
         if self.engaged is POLICY and self.config.hand_back is HandBack.FRESH:
-            newest = (self._pose_guard.newest_ns, self._observed_guard.newest_ns, self._answered_ns)
-            self._floor_ns = max(stamp for stamp in newest if stamp is not None)
-        else:
+            newest = (self.robot.newest_pose_ns, self._observations.newest_ns, self._proposals.answered_ns)
+            self._proposals.floor_ns = max(stamp for stamp in newest if stamp is not None)
+        elif self.engaged is not None:
             self.engaged = HUMAN
 
     def _forget_stamps(self) -> None:
         """The graph's clock went back: what was promised in its stamps cannot be checked any more."""
         self._counts["clock_jumps"] += 1
-        for chunks in self._chunks.values():
-            chunks.clear()
-        if self.engaged is POLICY and self._floor_ns >= 0:
+        self._proposals.clear()
+        if self.engaged is POLICY and self._proposals.floor_ns >= 0:
             self.engaged = HUMAN
-        self._observed, self._floor_ns, self._answered_ns = [], -1, -1
-        self._observed_guard.forget()
+        self._proposals.floor_ns = self._proposals.answered_ns = -1
+        self._observations.forget()
+

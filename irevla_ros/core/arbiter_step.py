@@ -22,9 +22,17 @@ class Hold(str, Enum):
     TOO_SOON = "too soon after the last step"
     POSE_MISSING = "no pose"
     POSE_STALE = "pose too old"
+    JOINTS_STALE = "joint states missing or too old"
+    WRENCH_STALE = "wrench missing or too old"
     DISPLACED = "arm far from its target"
+    JOINT_LIMIT = "towards a joint limit"
+    SINGULARITY = "towards a singularity"
+    FORCE = "external force above its limit"
+    DEADMAN = "the deadman was let go"
+    STOPPED = "stopped by the operator"
     HUMAN_STALE = "human input too old"
     REJECTED = "input rejected"
+    LATCHED = "released by the human a moment ago"
     RELEASED = "released by the human, not engaged again"
     AWAITING_FRESH = "waiting for an observation newer than the release"
     NO_CHUNK = "no chunk"
@@ -33,6 +41,12 @@ class Hold(str, Enum):
     EXHAUSTED = "chunk used up"
     OBSERVATION_STALE = "observation too old"
     OBSERVATION_AHEAD = "observation ahead of the clock"
+
+
+FAULTS = (Hold.FORCE, Hold.DEADMAN, Hold.STOPPED)
+"""They last until the operator resumes; every other hold ends by itself, with fresh input that is allowed."""
+BETWEEN = (Hold.WAITING, Hold.EXHAUSTED, Hold.TOO_SOON)
+"""Between two steps, as it should be: the arm goes on to the last target. In every other hold it is braked at once."""
 
 
 @dataclass(frozen=True)

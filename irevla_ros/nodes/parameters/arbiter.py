@@ -46,8 +46,10 @@ class ArbiterNodeConfig:
 class LockStepConfig(ArbiterConfig):
     """The same motion as in the in-process simulator; the simulator waits, so that nothing is stale but by accident."""
 
-    limits: Limits = field(default_factory=lambda: Limits(base=Base.MEASURED, step_m=0.2, step_rad=0.6, leash_m=0.3,
-                                                          leash_rad=1.0, gripper_band=0.0))  # fmt: skip
+    limits: Limits = field(default_factory=lambda: Limits(base=Base.MEASURED, step_m=0.2, step_rad=0.6, speed_m_s=2.0,
+                                                          speed_rad_s=6.0, leash_m=0.3, leash_rad=1.0, gripper_band=0.0,
+                                                          gripper_hold_ns=0))  # fmt: skip
+    servo_ns: int = 0
     min_tick_ns: int = 0
     pose_ns: int = 60 * SECOND
     command_ns: int = 60 * SECOND
@@ -57,9 +59,13 @@ class LockStepConfig(ArbiterConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.limits.gripper_band > 0:
-            raise ConfigError(f"limits.gripper_band = {self.limits.gripper_band} in lock step",
-                              "every step says where the gripper goes", "set it to 0")  # fmt: skip
+        if self.limits.gripper_band > 0 or self.limits.gripper_hold_ns:
+            raise ConfigError(f"limits.gripper_band = {self.limits.gripper_band}, gripper_hold_s = "
+                              f"{self.limits.gripper_hold_ns / SECOND} in lock step",
+                              "every step says where the gripper goes", "set both to 0")  # fmt: skip
+        if self.servo_ns:
+            raise ConfigError(f"servo_s = {self.servo_ns / SECOND} in lock step", "one target answers one observation",
+                              "set it to 0")  # fmt: skip
 
 
 class ArbiterSettings(NamedTuple):
