@@ -143,13 +143,10 @@ class Arbiter:
     def engage(self, source: ControlSource, now_ns: int, wall_ns: int, episode_id: str = "") -> None:
         """Let ``source`` move the arm (HUMAN: nobody but the human). The first target is the measured pose.
 
-        Raises Refused where a tick would hold, before the last motion has come to rest, or when the arm stands further
-        outside of its limits than one step.
+        Raises Refused as ``require_ready``, before the last motion has come to rest, or when the arm stands further outside
+        of its limits than one step.
         """
-        problem = self.fault or self._faults.cause(self.config, self.robot, wall_ns)
-        problem, pose = problem or self.robot.problem(self.config, now_ns, wall_ns), self.robot.pose
-        if problem is not None or pose is None:
-            raise refusal("engage", problem or Hold.POSE_MISSING, self.robot)
+        pose = self.require_ready(now_ns, wall_ns)
         if self.engaged is None:
             self._start(pose)
         if self._human.held and not self._human.fresh(now_ns, wall_ns):
@@ -160,6 +157,14 @@ class Arbiter:
         self._proposals.floor_ns = -1
         self._proposals.clear(used_up_only=True)
         self.engaged = source
+
+    def require_ready(self, now_ns: int, wall_ns: int) -> Pose:
+        """The measured pose. Raises Refused where a tick would hold, whoever is engaged."""
+        problem = self.fault or self._faults.cause(self.config, self.robot, wall_ns)
+        problem, pose = problem or self.robot.problem(self.config, now_ns, wall_ns), self.robot.pose
+        if problem is not None or pose is None:
+            raise refusal("engage", problem or Hold.POSE_MISSING, self.robot)
+        return pose
 
     def _start(self, pose: Pose) -> None:
         if self.moving:
@@ -335,10 +340,6 @@ class Arbiter:
                            given, self._target, self._gripper, chunk_ns, index)  # fmt: skip
 
     # ---- state ---------------------------------------------------------------------------------------------------
-
-    def measured(self, now_ns: int, wall_ns: int) -> Pose | None:
-        """The measured pose, where it is fresh by both clocks."""
-        return self.robot.pose if self.robot.pose_problem(self.config, now_ns, wall_ns) is None else None
 
     def _release(self, wall_ns: int) -> None:
         self._released_wall_ns = wall_ns

@@ -1,20 +1,21 @@
 """The arbiter node: the only one that commands the arm; what it decides is in ``core.arbiter``.
 
-It commands when it acts and is silent when it holds. What the arm does in the silence, also when this process dies, is up to
-the command interface: crisp_controllers keeps going to the last ``target_pose`` and stays there (at most ``limits.leash_m``
-away); MoveIt Servo halts 0.1 s after the last twist; the simulator stops pulling ``target_s`` after the last target. On
-SIGINT and SIGTERM the measured pose is commanded last.
+It commands while the target moves, and is silent when it stands. What the arm does in the silence, also when this process dies,
+is up to the command interface: crisp_controllers keeps going to the last ``target_pose`` and stays there; MoveIt Servo halts
+0.1 s after the last twist; the simulator stops pulling ``target_s`` after the last target (docs/safety.md). On SIGINT and
+SIGTERM the target is braked within its limits before the process ends.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.arbiter_config import Refused
-from irevla_ros.core.arbiter_step import ArbiterStep, Hold
+from irevla_ros.core.arbiter_step import BETWEEN, ArbiterStep, Hold
 from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.durations import SECOND, period_ns
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
@@ -23,50 +24,48 @@ from irevla_ros.core.messages import MessageError
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import ControlSource, Mode
 from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.arbiter_inputs import CLOSED_M, OPEN_M, HumanInputs, RobotInputs
+from irevla_ros.nodes.arbiter_operator import Operator
 from irevla_ros.nodes.clock_watch import ClockWatch
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import arbiter as parameters
-from irevla_ros.ros.messages import CameraInfo, JointState, JointTrajectory, PoseStamped, TwistStamped
-from irevla_ros.ros.qos import COMMAND
+from irevla_ros.ros.messages import CameraInfo, JointState, JointTrajectory, PoseStamped
+from irevla_ros.ros.qos import COMMAND, SENSOR
 from irevla_ros.ros.run import run_node
 
-WATCHDOG_S = 0.02
 REPEAT_S = 1.0
 ENGAGE_NS = 5 * SECOND  # an arm that comes to be ready later than that moves when nobody expects it
 OVERDUE_NS = 10 * SECOND
-OPEN_M, CLOSED_M = 0.08, 0.0
-BETWEEN = (Hold.WAITING, Hold.EXHAUSTED, Hold.TOO_SOON)  # between two steps that is as it should be
 POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
 
 
 class ArbiterNode(GraphNode):
     """Parameters: ``ArbiterNodeConfig``, ``ArbiterConfig`` (in lock step with the defaults of ``LockStepConfig``).
 
-    In lock step a step is taken once chunk and pose of an observation are there; the human's twist is not listened to.
+    In real time one step answers one observation, and the target goes there at the servo rate. In lock step the step itself is
+    the target, once chunk and pose of an observation are there; the human's twist is not listened to.
     """
 
     def __init__(self) -> None:
         super().__init__("arbiter")
-        config, core = self.declare(parameters.settings)
+        config, core = self.declare(parameters.settings, self._tune)
         self._config = config
         self.lock_step = config.lock_step
         self._period_ns = period_ns(config.rate_hz)
         self._core = Arbiter(ActionSpec(), core)
         self._state: EpisodeState | None = None
-        self._run: EpisodeState | None = None  # the run that is, or is to be, engaged
+        self._run: EpisodeState | None = None  # the run (or reset) that is, or is to be, engaged
         self._engaged = False
+        self._permitted = not config.await_engage  # by the operator
         self._run_wall_ns = 0  # when it was heard of
         self._refused = ""  # why it was not engaged
         self._owner = self.resolve_topic_name(topics.STATE)
         self._unowned = 0  # looks in a row that found no episode node
         self._barred = ("", "")  # the episode whose run this process has no part in any more, and why
-        self._pose_ns = -1
         self._pending: tuple[ControlSource, ActionChunk] | None = None  # lock step: waits for its pose
         self._last: ArbiterStep | None = None  # that acted, in this run
         self._ticked_wall_ns = self._recorded_wall_ns = 0
         self._hold: Hold | None = None  # of the last record published
-        self._grip: float | None = None  # the human's
-        self._released_ns = -1
         other = config.other_side
         self._other_clock = ClockWatch(self, other, config.clock_limit_ns) if other else None
 
@@ -75,27 +74,47 @@ class ArbiterNode(GraphNode):
         self._gripper = self.create_publisher(JointState, topics.of(to, topics.GRIPPER_COMMAND), COMMAND)
         self._say_step = self.speak(ArbiterStep, topics.STEP)
         self._request = self.speak(Request, topics.REQUEST)
-        qos = topics.observation_qos(config.lock_step)
-        self.create_subscription(PoseStamped, topics.POSE, self._on_pose, qos)
+        self._robot = RobotInputs(self, self._core, config.frame, self._on_pose)
         self.create_subscription(JointTrajectory, topics.ACTION, self._on_chunk(POLICY, topics.ACTION), COMMAND)
-        if config.script:
+        if config.script or config.script_resets:
             self.create_subscription(JointTrajectory, topics.SCRIPT, self._on_chunk(SCRIPT, topics.SCRIPT), COMMAND)
         self.listen(Request, topics.REQUEST, self._on_request)
         self.follow(self._on_state)
         self.every(REPEAT_S, self._attend)
         if not config.lock_step:
-            self.create_subscription(TwistStamped, topics.TWIST, self._on_twist, COMMAND)
-            self.create_subscription(JointState, topics.TELEOP_GRIPPER, self._on_human_gripper, COMMAND)
-            self.create_subscription(CameraInfo, topics.camera_info(config.cameras[0]), self._on_frame, qos)
-            self.every(WATCHDOG_S, self._watch)
+            self._human = HumanInputs(self, self._core, config.frame)
+            Operator(self, engage=self._permit, disengage=self._forbid, stop=self._core.stop, resume=self._resume)
+            self.create_subscription(CameraInfo, topics.camera_info(config.cameras[0]), self._on_frame, SENSOR)
+            self.every(core.servo_ns / SECOND, self._servo)
+
+    def _tune(self, found: parameters.ArbiterSettings) -> None:
+        self._core.tune(found.core)
+
+    # ---- the operator --------------------------------------------------------------------------------------------
+
+    def _permit(self) -> None:
+        """What would keep the arm from being engaged now is said now."""
+        if others := self._other_writers():
+            raise Refused(others, "the arbiter is the only one that commands the arm", "stop the others")
+        self._core.require_ready(self.now_ns(), self.wall_ns())
+        self._permitted = True
+
+    def _forbid(self) -> None:
+        self._permitted = False
+        if self._run is not None:
+            self._bar(self._run, "the operator has disengaged the arm")
+
+    def _resume(self) -> None:
+        self._core.resume(self.wall_ns())
 
     # ---- the episode ---------------------------------------------------------------------------------------------
 
     def _on_state(self, state: EpisodeState) -> None:
         before, self._state = self._state, state
-        if self._run is not None and (state.phase is not Phase.RUN or state.episode_id != self._run.episode_id):
+        if self._run is not None and (state.phase, state.episode_id) != (self._run.phase, self._run.episode_id):
             self._leave()
-        if state.phase is not Phase.RUN or self._run is not None:
+        moves = state.phase is Phase.RUN or (state.phase is Phase.RESET and self._config.script_resets)
+        if not moves or self._run is not None:
             return
         if before is None:
             self._bar(state, "the arbiter was restarted in this run")
@@ -119,13 +138,13 @@ class ArbiterNode(GraphNode):
         """Once a second: nobody moves an arm on that nobody can stop, or that another one moves too."""
         self._stop_barred()
         state = self._run
-        if state is None or self.lock_step or not self._config.engage_allowed:
+        if state is None or self.lock_step:
             return
         self._unowned = self._unowned + 1 if self.count_publishers(self._owner) == 0 else 0
         limit_ns = (state.started_ns or 0) + state.time_limit_ns + OVERDUE_NS
         if self._unowned > 1:
             self._bar(state, "there is no episode node any more")
-        elif self._engaged and state.time_limit_ns and self.now_ns() > limit_ns:
+        elif self._engaged and state.started_ns and state.time_limit_ns and self.now_ns() > limit_ns:
             self._bar(state, "the episode node did not end it at its time limit")
         elif self._engaged and (others := self._other_writers()):
             self._bar(state, others)
@@ -139,13 +158,15 @@ class ArbiterNode(GraphNode):
         return f"{writers} nodes publish {self._target.topic_name}" if writers > 1 else ""
 
     def _source(self, state: EpisodeState) -> ControlSource:
+        if state.phase is Phase.RESET:
+            return SCRIPT
         if state.mode is not Mode.DEMO:
             return POLICY
         return SCRIPT if self._config.script else HUMAN
 
     def _try_engage(self) -> None:
         state = self._run
-        if state is None or self._engaged or (self.lock_step and self._pose_ns < (state.started_ns or 0)):
+        if state is None or self._engaged or (self.lock_step and self._robot.pose_ns < (state.started_ns or 0)):
             return
         self._engage(state)
         if self._engaged:
@@ -153,14 +174,15 @@ class ArbiterNode(GraphNode):
 
     def _engage(self, state: EpisodeState) -> None:
         try:
-            if not self._config.engage_allowed:
-                raise Refused("engage_allowed is false", "this arm is not to be moved",
-                              "set it to true where its limits and stops have been tried")  # fmt: skip
+            if not self._permitted:
+                raise Refused("engage", "the operator has not let this arm be moved", "call arbiter/engage")
             if others := self._other_writers():
                 raise Refused(others, "the arbiter is the only one that commands the arm", "stop the others")
             if self._other_clock is not None and (problem := self._other_clock.problem()) is not None:
                 raise problem
-            self._core.engage(self._source(state), self.now_ns(), self.wall_ns(), state.episode_id)
+            # The way to the start is no step of the episode.
+            episode_id = state.episode_id if state.phase is Phase.RUN else ""
+            self._core.engage(self._source(state), self.now_ns(), self.wall_ns(), episode_id)
         except Refused as error:
             self._refused = str(error)
             self.health.check("engage", Level.ERROR, self._refused)
@@ -186,16 +208,7 @@ class ArbiterNode(GraphNode):
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 
-    def _on_pose(self, message: PoseStamped) -> None:
-        if message.header.frame_id != self._config.frame:
-            self.refuse(topics.POSE, MessageError(f"pose in frame {message.header.frame_id[:40]!r}",
-                                                  f"it is {self._config.frame!r}", "set `frame`, or transform it"))  # fmt: skip
-            return
-        at, turn, stamp_ns = message.pose.position, message.pose.orientation, convert.stamp_of(message.header)
-        self.seen(stamp_ns)
-        if not self._core.pose((at.x, at.y, at.z), (turn.x, turn.y, turn.z, turn.w), stamp_ns, self.wall_ns()):
-            return
-        self._pose_ns = stamp_ns
+    def _on_pose(self) -> None:
         if not self._engaged:
             self._try_engage()
         elif self._pending is not None:
@@ -224,7 +237,7 @@ class ArbiterNode(GraphNode):
         if self._pending is None or not self._engaged:
             return
         source, chunk = self._pending
-        if self._pose_ns < chunk.stamp_ns:
+        if self._robot.pose_ns < chunk.stamp_ns:
             return
         self._pending = None
         if self._last is not None and chunk.stamp_ns == self._last.stamp_ns:
@@ -242,35 +255,22 @@ class ArbiterNode(GraphNode):
         if self._engaged and self._core.human_held:
             self._tick()
 
-    def _on_twist(self, message: TwistStamped) -> None:
-        frame, twist = message.header.frame_id, message.twist
-        deadman = frame != topics.RELEASED
-        if not deadman:
-            self._grip, self._released_ns = None, convert.stamp_of(message.header)
-        linear: tuple[float, ...] = (twist.linear.x, twist.linear.y, twist.linear.z)
-        if deadman and frame != self._config.frame:
-            self.refuse(topics.TWIST, MessageError(f"twist in frame {frame[:40]!r}", f"it is {self._config.frame!r}",
-                                                   "the arm holds while it is sent; transform it"))  # fmt: skip
-            linear = ()  # the human is there all the same
-        angular = twist.angular.x, twist.angular.y, twist.angular.z
-        self._core.human(deadman, linear, angular, self._grip, convert.stamp_of(message.header), self.wall_ns())
-
-    def _on_human_gripper(self, message: JointState) -> None:
-        if convert.stamp_of(message.header) <= self._released_ns:
-            return  # overtaken by the release, which ended that wish
-        try:
-            self._grip = 1.0 if convert.width_of(message) > (OPEN_M + CLOSED_M) / 2 else -1.0
-        except MessageError as error:
-            self.refuse(topics.TELEOP_GRIPPER, error)
-
     # ---- what goes out -------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        """Real time: the actions of a chunk after its first, and holds. While a human drives, the camera gives the time."""
+    def _servo(self) -> None:
+        """Real time: the actions of a chunk after its first, holds, and the next target of the stream. While a human drives,
+        the camera gives the time of steps."""
         if not self._engaged:
             self._try_engage()
         elif not self._core.human_held or self.wall_ns() - self._ticked_wall_ns > 3 * self._period_ns:
             self._tick()
+        self._stream()
+
+    def _stream(self) -> None:
+        now_ns = self.now_ns()
+        pose = self._core.stream(now_ns, self.wall_ns())
+        if pose is not None:
+            self._target.publish(convert.pose_message(pose, now_ns, self._config.frame))
 
     def _tick(self) -> None:
         self._ticked_wall_ns = self.wall_ns()
@@ -286,28 +286,27 @@ class ArbiterNode(GraphNode):
         self._record(step)
 
     def _command(self, step: ArbiterStep) -> None:
-        """The gripper first: who has the target has both."""
+        """The gripper first: who has the target, which in real time is the stream's, has both."""
         assert step.target is not None
         if step.gripper is not None:
             self._gripper.publish(convert.width_message(OPEN_M if step.gripper > 0 else CLOSED_M, step.stamp_ns))
-        self._target.publish(convert.pose_message(step.target, step.stamp_ns, self._config.frame))
+        if self.lock_step:
+            self._target.publish(convert.pose_message(step.target, step.stamp_ns, self._config.frame))
 
     def _record(self, step: ArbiterStep) -> None:
         self._say_step(replace(step, dry_run=True) if self._config.dry_run else step)
 
     def update_health(self) -> None:
-        who = self._core.engaged
+        who, fault = self._core.engaged, self._core.fault
+        self.health.check("fault", Level.ERROR if fault else Level.OK, f"{fault.value}; call arbiter/resume" if fault else "")
         self.health.check("arm", Level.OK, f"held: {self._hold.value}" if self._hold else who.name.lower() if who else "free")
         self.health.absorb("core", self._core.counts)
 
     def on_shutdown(self) -> None:
-        if not self._engaged:
-            return
         self._leave()
-        now_ns = self.now_ns()
-        pose = self._core.measured(now_ns, self.wall_ns())
-        if pose is not None:
-            self._target.publish(convert.pose_message(pose, now_ns, self._config.frame))
+        while self._core.moving:
+            self._stream()
+            time.sleep(self._core.config.servo_ns / SECOND)
 
 
 def main() -> int:

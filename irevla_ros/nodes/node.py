@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from irevla_ros.core.episode_state import EpisodeState, Phase
+from irevla_ros.core.errors import IrevlaError
 from irevla_ros.core.health import Health, RateLimit
 from irevla_ros.core.messages import Message, MessageError
 from irevla_ros.nodes import topics
-from irevla_ros.nodes.parameters.reading import Reader, read_node
-from irevla_ros.ros import Clock, ClockType, Node, ParameterDescriptor, QoSProfile, Timer
+from irevla_ros.nodes.parameters.reading import Reader, read_node, reader_of
+from irevla_ros.ros import Clock, ClockType, Node, Parameter, ParameterDescriptor, QoSProfile, SetParametersResult, Timer
 from irevla_ros.ros.messages import DiagnosticArray, DiagnosticStatus, KeyValue, String
 from irevla_ros.ros.qos import EVENT, LATCHED
 from irevla_ros.ros.run import refuse_undeclared
@@ -40,15 +41,30 @@ class GraphNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, EVENT)
         self.every(REPORT_S, self._report)
 
-    def declare(self, settings: Callable[[Reader], S]) -> S:
-        """The node's parameters, read-only, as ``settings`` reads them. ConfigError for a wrong value, and for a name that was
-        given for this very node and that it does not have."""
+    def declare(self, settings: Callable[[Reader], S], tune: Callable[[S], object] | None = None) -> S:
+        """The node's parameters as ``settings`` reads them. ConfigError for a wrong value, and for a name that was given for
+        this very node and that it does not have. They are read-only, but for those that ``tuning.limit`` marks where ``tune``
+        takes what they are changed to; it raises IrevlaError to refuse."""
         name = self.get_fully_qualified_name()
-        reader = Reader(f"parameters of {name}", partial(_declared, self))
+        reader = Reader(f"parameters of {name}", partial(_declared, self, tune is not None))
         common, found = read_node(reader, settings)
         refuse_undeclared(name, reader.names)
         self._run_id = common.run_id
+        if tune is not None:
+            self._tune_by(settings, tune, reader.names)
         return found
+
+    def _tune_by(self, settings: Callable[[Reader], S], tune: Callable[[S], object], values: dict[str, Any]) -> None:
+        def changed(parameters: list[Parameter]) -> Any:
+            wanted = values | {one.name: one.value for one in parameters}
+            try:
+                tune(settings(reader_of(f"parameters of {self.get_fully_qualified_name()}", wanted)))
+            except IrevlaError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            values.update(wanted)
+            return SetParametersResult(successful=True)
+
+        self.add_on_set_parameters_callback(changed)
 
     # ---- clocks --------------------------------------------------------------------------------------------------
 
@@ -144,6 +160,6 @@ class GraphNode(Node):
         self._diagnostics.publish(message)
 
 
-def _declared(node: Node, name: str, default: Any, description: str) -> Any:
-    descriptor = ParameterDescriptor(dynamic_typing=True, read_only=True, description=description)
+def _declared(node: Node, tunable: bool, name: str, default: Any, description: str, live: bool) -> Any:
+    descriptor = ParameterDescriptor(dynamic_typing=True, read_only=not (tunable and live), description=description)
     return node.declare_parameter(name, default, descriptor).value

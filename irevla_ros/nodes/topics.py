@@ -6,6 +6,7 @@ from irevla_ros.ros import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from irevla_ros.ros.qos import SENSOR
 
 POSE = "current_pose"
+WRENCH = "external_wrench"
 JOINTS = "joint_states"
 GRIPPER = "gripper/joint_states"
 SIM_STATE = "sim/state"
@@ -18,6 +19,7 @@ TWIST = "teleop/twist"
 TELEOP_GRIPPER = "teleop/gripper"
 RELEASED = "released"  # the frame_id of the twist that says so
 STEP = "arbiter/step"
+DEADMAN = "arbiter/deadman"
 STATE = "episode/state"
 ORDER = "episode/order"
 RESET_DONE = "episode/reset_done"

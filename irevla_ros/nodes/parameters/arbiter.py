@@ -16,9 +16,9 @@ from irevla_ros.nodes.parameters.reading import Reader, check_cameras
 class ArbiterNodeConfig:
     """side: of a graph over two hosts, the one where this node is; the arm is then moved only while the other's clock is known
     to be within clock_limit_ns of this one's. script: episodes of mode demo belong to ``script/action``, else to the human
-    alone; frame: of poses and twists; engage_allowed: false where nobody may move the arm, neither policy nor script nor
-    human; dry_run: commands go to ``dry_run/target_pose`` and ``dry_run/gripper/command``, to be looked at, and none to the
-    robot."""
+    alone; script_resets: in phase reset, too, the script moves the arm; frame: of poses and twists; await_engage: nobody moves
+    the arm before the operator has called ``arbiter/engage``; dry_run: commands go to ``dry_run/target_pose`` and
+    ``dry_run/gripper/command``, to be looked at, and none to the robot."""
 
     side: Literal["", "robot", "gpu"] = ""
     clock_limit_ns: int = 20 * MILLISECOND
@@ -26,8 +26,9 @@ class ArbiterNodeConfig:
     rate_hz: float = 10.0
     cameras: tuple[str, ...] = ("front",)
     script: bool = False
+    script_resets: bool = False
     frame: str = "base"
-    engage_allowed: bool = True
+    await_engage: bool = False
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -66,6 +67,9 @@ class LockStepConfig(ArbiterConfig):
         if self.servo_ns:
             raise ConfigError(f"servo_s = {self.servo_ns / SECOND} in lock step", "one target answers one observation",
                               "set it to 0")  # fmt: skip
+        if self.margins.arm is not None or self.force.watched or self.deadman_ns:
+            raise ConfigError("margins.arm, force.watched or deadman_s in lock step",
+                              "only a pose comes with its observation there", "leave them out")  # fmt: skip
 
 
 class ArbiterSettings(NamedTuple):
@@ -78,4 +82,6 @@ class ArbiterSettings(NamedTuple):
 def settings(read: Reader) -> ArbiterSettings:
     node = read(ArbiterNodeConfig)
     core = read(LockStepConfig if node.lock_step else ArbiterConfig, period_ns=period_ns(node.rate_hz))
+    if not node.lock_step and not core.servo_ns:
+        raise ConfigError("servo_s = 0.0", "in real time the target is streamed between two steps", "give 0.02")
     return ArbiterSettings(node, core)

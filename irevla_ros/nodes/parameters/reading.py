@@ -31,25 +31,27 @@ _NAMESPACE = re.compile(rf"{_NAME.pattern}(/{_NAME.pattern})*")
 class Reader:
     """``read(cls)`` builds ``cls`` from parameters; ``fixed`` are fields that are no parameters. ``names``: all it asked for.
 
-    where: whose parameters they are, for errors. take: (name, default, description) -> the value that was set, or the default.
+    where: whose parameters they are, for errors. take: (name, default, description, whether it may be changed while the node
+    runs: ``tuning.limit``) -> the value that was set, or the default.
     A name that several dataclasses have is one parameter, with the default of the first. ConfigError names parameter, value
     and rule.
     """
 
-    def __init__(self, where: str, take: Callable[[str, Any, str], Any]) -> None:
+    def __init__(self, where: str, take: Callable[[str, Any, str, bool], Any]) -> None:
         self.names: dict[str, Any] = {}
         self._where, self._take = where, take
 
     def __call__(self, cls: type[C], **fixed: Any) -> C:
         tree: dict[str, Any] = {}
-        for path, hint, default in _leaves(cls, cls(**fixed)):
+        for path, hint, default, live in _leaves(cls, cls(**fixed)):
             if path[0] in fixed:
                 continue
             seconds = path[-1].endswith("_ns")
             name = ".".join((*path[:-1], f"{path[-1][:-3]}_s" if seconds else path[-1]))
             shown = _shown(default, seconds)
             if name not in self.names:
-                self.names[name] = self._take(name, shown, f"{getattr(hint, '__name__', hint)}; default {shown}")
+                described = f"{getattr(hint, '__name__', hint)}; default {shown}"
+                self.names[name] = self._take(name, shown, described, live)
             value = self.names[name]
             if value is None or (value == shown and type(value) is type(shown)):
                 continue
@@ -92,14 +94,19 @@ def settings_of(program: str) -> Callable[[Reader], Any]:
 @cache
 def parameter_names(program: str) -> frozenset[str]:
     """Of all parameters of the node ``program``."""
-    reader = Reader(program, lambda name, default, _: default)
+    reader = Reader(program, lambda name, default, *_: default)
     read_node(reader, settings_of(program))
     return frozenset(reader.names)
 
 
 def read_settings(program: str, where: str, values: Mapping[str, Any]) -> Any:
     """What the node ``program`` makes of ``values``. Raises the ConfigError with which it would refuse them."""
-    return read_node(Reader(where, lambda name, default, _: values.get(name, default)), settings_of(program))[1]
+    return read_node(reader_of(where, values), settings_of(program))[1]
+
+
+def reader_of(where: str, values: Mapping[str, Any]) -> Reader:
+    """Reads ``values``, by the names of parameters."""
+    return Reader(where, lambda name, default, *_: values.get(name, default))
 
 
 def check_arms(arms: Sequence[str]) -> None:
@@ -124,14 +131,14 @@ def run_folder(run: str) -> Path:
     return Path(run)
 
 
-def _leaves(cls: Any, values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+def _leaves(cls: Any, values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any, bool]]:
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         value = getattr(values, field.name)
         if dataclasses.is_dataclass(value):
             yield from _leaves(type(value), value, (*path, field.name))
         else:
-            yield (*path, field.name), hints[field.name], value
+            yield (*path, field.name), hints[field.name], value, "safer" in field.metadata
 
 
 def _shown(default: Any, seconds: bool) -> Any:
