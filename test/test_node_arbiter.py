@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from arm_toys import HERE, MS, PERIOD, SECOND, SPEC, Rest, graph
+from irevla_ros.core.arbiter_config import Refused
 from irevla_ros.core.arbiter_step import Hold
 from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
-from irevla_ros.core.episode_state import Phase, Request, Start, Verb
+from irevla_ros.core.episode_state import Phase, Request, ResetDone, Start, Verb
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.limits import Clip
 from irevla_ros.core.rotation import POINTING_DOWN, Pose
@@ -26,7 +27,18 @@ from irevla_ros.nodes.arbiter import ArbiterNode
 from irevla_ros.nodes.episode import EpisodeNode
 from irevla_ros.nodes.parameters.reading import parameter_names
 from irevla_ros.nodes.sim import SimNode
-from irevla_ros.ros.messages import CameraInfo, JointState, PoseStamped, TwistStamped, numbers
+from irevla_ros.ros import Parameter
+from irevla_ros.ros.messages import (
+    Bool,
+    CameraInfo,
+    JointState,
+    JointTrajectory,
+    PoseStamped,
+    Trigger,
+    TwistStamped,
+    WrenchStamped,
+    numbers,
+)
 from irevla_ros.ros.qos import COMMAND, SENSOR
 from irevla_ros.sim.env import PandaEnv
 from ros_toys import Process, spin_for, spin_until
@@ -166,10 +178,11 @@ class Bench:
         self.grips = rest.create_publisher(JointState, topics.TELEOP_GRIPPER, COMMAND)
         self.frames = rest.create_publisher(CameraInfo, topics.camera_info("front"), SENSOR)
         self.frame, self.measured, self.lag_ns = "base", HOME, 0
+        self.wrenches = rest.create_publisher(WrenchStamped, topics.WRENCH, SENSOR)
         rest.every(0.02, self._pose)
         rest.machine = EpisodeMachine(EpisodeConfig(()), "run1", 1, 0, 0)
         rest.say_state(rest.machine.state)
-        self.spin(lambda: arbiter._core._pose is not None and arbiter._state is not None)
+        self.spin(lambda: arbiter._core.robot.pose is not None and arbiter._state is not None)
         self.spin(lambda: rest.count_subscribers(topics.ACTION) > 0 and arbiter.count_subscribers(topics.STEP) > 0)
         self.spin(lambda: arbiter.count_subscribers(topics.TARGET) > 0)
 
@@ -189,6 +202,27 @@ class Bench:
         self.twists.publish(message)
         return convert.stamp_of(message.header)
 
+    def wrench(self, force_n: float) -> None:
+        message = WrenchStamped(header=convert.header(self.rest.now_ns()))
+        message.wrench.force.z = force_n
+        self.wrenches.publish(message)
+
+    def comes_to_rest(self) -> PoseStamped:
+        """The last of the targets."""
+        self.spin(lambda: self.rest.targets and self.rest.wall_ns() - self.rest.targets[-1][0] > 200 * MS)
+        return self.rest.targets[-1][1]
+
+    def drives_until(self, done: Callable[[], bool]) -> None:
+        """The policy's chunks come ten times a second."""
+        def driving() -> bool:
+            if self.rest.wall_ns() - sent[0] > PERIOD:
+                sent[0] = self.rest.wall_ns()
+                self.rest.send(self.rest.now_ns(), RIGHT)
+            return done()
+
+        sent = [0]
+        self.spin(driving)
+
     @property
     def steps(self) -> list[Any]:
         return self.rest.heard[topics.STEP]
@@ -202,18 +236,19 @@ def real_time(**parameters: Any) -> Any:
     return graph(ArbiterNode, lambda: Rest(lock_step=False), **parameters)
 
 
-def test_the_gripper_is_commanded_with_the_stamp_of_its_target() -> None:
+def test_a_step_is_streamed_to_its_target_and_the_gripper_has_its_stamp() -> None:
     with real_time() as (arbiter, rest):
         bench = Bench(arbiter, rest)
         bench.run()
         stamp = rest.now_ns()
         rest.send(stamp, RIGHT)
         bench.spin(lambda: rest.targets and rest.heard[topics.GRIPPER_COMMAND])
-        (_, target), gripper = rest.targets[0], rest.heard[topics.GRIPPER_COMMAND][0]
-        assert convert.stamp_of(target.header) == convert.stamp_of(gripper.header) == stamp
+        gripper, target = rest.heard[topics.GRIPPER_COMMAND][0], bench.comes_to_rest()
+        assert convert.stamp_of(gripper.header) == stamp
         assert target.header.frame_id == "base"
-        at = target.pose.position
-        assert (at.x, at.y, at.z) == pytest.approx((0.45, -0.02, 0.20), abs=1e-9)  # half of 4 cm to the right
+        assert at(target) == pytest.approx((0.45, -0.02, 0.20), abs=1e-9)  # half of 4 cm to the right
+        ways = [at(message)[1] for _, message in rest.targets]
+        assert len(ways) > 10 and all(0 <= a - b < 0.02 / 3 for a, b in pairwise(ways))  # by and by, never back
         assert (list(gripper.name), list(gripper.position)) == (["width"], [0.08])
 
 
@@ -230,7 +265,7 @@ def test_a_silent_policy_moves_the_arm_for_200_ms_and_no_longer() -> None:
         assert wall[-1] - wall[0] <= 200 * MS
         silent = next(step for step in bench.steps if step.hold is Hold.SILENT)
         assert silent.wall_ns > wall[-1]
-        assert len(rest.targets) == len(wall)  # holding is silence
+        assert rest.targets[-1][0] - silent.wall_ns < SECOND // 2  # it brakes; holding is silence
         # Ten holds a second, not fifty.
         spin_for(1.0, arbiter, rest)
         holds = [step.wall_ns for step in bench.steps if step.hold is Hold.SILENT]
@@ -281,7 +316,7 @@ def test_the_human_takes_over_and_the_policy_gets_the_arm_back_when_asked() -> N
         bench = Bench(arbiter, rest)
         bench.run()
         bench.grips.publish(convert.width_message(0.0, rest.now_ns()))
-        bench.spin(lambda: arbiter._grip == -1.0)
+        bench.spin(lambda: arbiter._human.grip == -1.0)
         stamps = []
 
         def drive() -> bool:
@@ -303,8 +338,7 @@ def test_the_human_takes_over_and_the_policy_gets_the_arm_back_when_asked() -> N
         assert {step.source for step in bench.acted} == {ControlSource.HUMAN}
         rest.request(Request(Verb.ENGAGE))
         bench.spin(lambda: arbiter._core.engaged is ControlSource.POLICY)
-        rest.send(rest.now_ns(), RIGHT)
-        bench.spin(lambda: bench.acted[-1].source is ControlSource.POLICY)
+        bench.drives_until(lambda: bench.acted[-1].source is ControlSource.POLICY)  # half a second after the release
 
 
 def test_a_twist_in_another_frame_takes_over_and_holds() -> None:
@@ -330,8 +364,10 @@ def test_the_end_is_recorded_at_once_and_nothing_is_commanded_after_it() -> None
         assert (bench.steps[-1].episode_id, bench.steps[-1].acts) == ("run1-000001", 1)
         rest.send(rest.now_ns(), RIGHT)
         bench.spin(lambda: arbiter.health.counts["chunks.unengaged"] == 1)
+        assert abs(at(bench.comes_to_rest())[1]) < 0.02  # braked on its way
+        sent = len(rest.targets)
         spin_for(0.3, arbiter, rest)
-        assert len(rest.targets) == 1
+        assert len(rest.targets) == sent
         assert bench.steps[-1].acts == 1
 
 
@@ -351,7 +387,7 @@ def test_engaging_waits_for_an_arm_that_stands_where_it_may() -> None:
     with real_time() as (arbiter, rest):
         bench = Bench(arbiter, rest)
         bench.measured = Pose((0.9, 0.0, 0.2), POINTING_DOWN)
-        bench.spin(lambda: arbiter._core._pose.position[0] == 0.9)
+        bench.spin(lambda: arbiter._core.robot.pose.position[0] == 0.9)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         spin_for(0.3, arbiter, rest)
         assert not arbiter._engaged
@@ -359,17 +395,132 @@ def test_engaging_waits_for_an_arm_that_stands_where_it_may() -> None:
         bench.spin(lambda: arbiter._engaged)
 
 
-def test_where_nobody_may_engage_nothing_moves_the_arm() -> None:
-    with real_time(engage_allowed=False) as (arbiter, rest):
+def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
+    with real_time(await_engage=True) as (arbiter, rest):
         bench = Bench(arbiter, rest)
+        verbs = {name: rest.create_client(Trigger, f"arbiter/{name}") for name in ("engage", "disengage", "stop", "resume")}
+
+        def ask(name: str) -> Any:
+            bench.spin(verbs[name].service_is_ready)
+            answer = verbs[name].call_async(Trigger.Request())
+            bench.spin(answer.done)
+            return answer.result()
+
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         bench.spin(lambda: arbiter._run is not None)
         for _ in range(5):
             rest.send(rest.now_ns(), RIGHT)
             bench.twist(y=0.5)
             spin_for(0.1, arbiter, rest)
+        bench.twist(topics.RELEASED)
         assert not arbiter._engaged and rest.targets == [] and bench.acted == []
-        assert "engage_allowed is false: this arm is not to be moved" in arbiter.health.report(arbiter.wall_ns()).message
+        assert "the operator has not let this arm be moved; call arbiter/engage" in arbiter.health.report(0).message
+        assert ask("engage").success
+        bench.drives_until(lambda: len(bench.acted) > 2)
+        assert ask("stop").success
+        stopped_at = len(bench.acted)
+        bench.drives_until(lambda: bench.steps[-1].hold is Hold.STOPPED)
+        bench.comes_to_rest()
+        assert len(bench.acted) == stopped_at
+        bench.spin(lambda: "stopped by the operator; call arbiter/resume" in arbiter.health.report(0).message)
+        assert ask("resume").success
+        bench.drives_until(lambda: len(bench.acted) > stopped_at + 2)
+        assert ask("disengage").success
+        bench.spin(lambda: not arbiter._engaged)
+        bench.spin(stopped(rest, "the operator has disengaged the arm"))
+
+
+def test_a_force_stops_the_arm_until_the_operator_resumes() -> None:
+    with real_time(force__watched=True, force__force_n=20.0) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        pressed = [2.0]
+        rest.every(0.01, lambda: bench.wrench(pressed[0]))
+        bench.spin(lambda: arbiter._core.robot.force.force_n == 2.0)
+        bench.run()
+        bench.drives_until(lambda: len(bench.acted) > 2)
+        pressed[0], began = 35.0, rest.wall_ns()
+        bench.drives_until(lambda: arbiter._core.fault is Hold.FORCE)
+        assert rest.wall_ns() - began < 200 * MS
+        with pytest.raises(Refused, match=r"resume: external force above its limit \(35.0 N, 0.0 Nm\): nothing presses on"):
+            arbiter._resume()
+        pressed[0] = 2.0
+        bench.drives_until(lambda: arbiter._core.robot.force.force_n == 2.0)
+        bench.drives_until(lambda: bench.steps[-1].hold is Hold.FORCE)  # still
+        before = len(bench.acted)
+        arbiter._resume()
+        bench.drives_until(lambda: len(bench.acted) > before)
+
+
+def test_limits_become_safer_while_the_arm_is_engaged_and_nothing_else() -> None:
+    with real_time(force__watched=False) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+
+        def change(name: str, value: Any) -> str:
+            result = arbiter.set_parameters([Parameter(name, value=value)])[0]
+            return "" if result.successful else result.reason
+
+        assert change("limits.step_m", 0.09) == ""
+        assert "step, leash, turn and tilt limits" in change("limits.step_m", -1.0)
+        assert change("limits.planes", [0.0, 0.0, 1.0, 0.3]) == ""
+        bench.run()
+        assert "limits.step_m may only become lower, from 0.09" in change("limits.step_m", 0.1)
+        assert "limits.box_low may only become higher" in change("limits.box_low", [0.2, -0.3, 0.1])
+        assert "limits.planes may only become with more planes" in change("limits.planes", [0.0, 0.0, 1.0, 0.31])
+        assert "read-only" in change("limits.jerk_m_s3", 100.0)
+        assert "read-only" in change("pose_s", 0.1)
+        for name, value in {"limits.step_m": 0.01, "limits.planes": [0.0, 0.0, 1.0, 0.25, 0.0, 1.0, 0.0, 0.2],
+                            "limits.box_low": [0.3, -0.3, 0.05], "limits.gripper_hold_s": 1.0}.items():  # fmt: skip
+            assert change(name, value) == ""
+        rest.send(rest.now_ns(), RIGHT)
+        assert at(bench.comes_to_rest()) == pytest.approx((0.45, -0.01, 0.20), abs=1e-9)
+        rest.play(Request(Verb.STOP), rest.now_ns())
+        bench.spin(lambda: not arbiter._engaged and not arbiter._core.moving)
+        assert change("limits.step_m", 0.02) == ""
+        assert arbiter.get_parameter("limits.step_m").value == 0.02
+
+
+def test_the_deadman_must_be_held_while_the_arm_is_engaged() -> None:
+    with real_time(deadman_s=0.2) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        hand = rest.create_publisher(Bool, topics.DEADMAN, SENSOR)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        spin_for(0.3, arbiter, rest)
+        assert not arbiter._engaged and arbiter._core.fault is None
+        held = rest.every(0.05, lambda: hand.publish(Bool(data=True)))
+        bench.spin(lambda: arbiter._engaged)
+        bench.drives_until(lambda: len(bench.acted) > 1)
+        held.cancel()
+        bench.drives_until(lambda: bench.steps[-1].hold is Hold.DEADMAN)
+        held.reset()
+        spin_for(0.3, arbiter, rest)
+        assert arbiter._core.fault is Hold.DEADMAN  # also when it is held again
+        before = len(bench.acted)
+        arbiter._resume()
+        bench.drives_until(lambda: len(bench.acted) > before)
+
+
+def test_the_script_moves_the_arm_in_a_reset_and_its_way_is_no_step_of_the_episode() -> None:
+    with real_time(script_resets=True) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        script = rest.create_publisher(JointTrajectory, topics.SCRIPT, COMMAND)
+        rest.machine = EpisodeMachine(EpisodeConfig(("robot",)), "run1", 1, 0, 0)
+        rest.say_state(rest.machine.state)
+        bench.spin(lambda: rest.count_subscribers(topics.SCRIPT) > 0)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        bench.spin(lambda: arbiter._engaged)
+
+        def scripting() -> bool:
+            script.publish(convert.chunk_message(ActionChunk(rest.now_ns(), SPEC.names, RIGHT[None], PERIOD)))
+            rest.send(rest.now_ns(), -RIGHT)  # the policy has no say
+            spin_for(0.05, arbiter, rest)
+            return len(bench.acted) > 3
+
+        bench.spin(scripting)
+        assert {(step.source, step.episode_id) for step in bench.acted} == {(ControlSource.SCRIPT, "")}
+        rest.play(ResetDone("robot", "", rest.machine.state.episode_id, rest.machine.state.sequence), rest.now_ns())
+        bench.spin(lambda: arbiter._core.engaged is ControlSource.POLICY)
+        bench.drives_until(lambda: bench.acted[-1].source is ControlSource.POLICY)
+        assert (bench.acted[-1].episode_id, bench.acted[-1].acts) == ("run1-000001", 1)
 
 
 def test_in_a_dry_run_commands_are_shown_but_not_sent() -> None:
@@ -389,7 +540,7 @@ def test_in_a_dry_run_commands_are_shown_but_not_sent() -> None:
         assert bench.acted and rest.targets == [] and rest.count_publishers("target_pose") == 0
 
 
-def test_the_last_words_are_the_measured_pose() -> None:
+def test_the_last_words_bring_the_target_to_rest() -> None:
     with graph(lambda: Rest(lock_step=False)) as (rest,):
         poses = rest.create_publisher(PoseStamped, topics.POSE, SENSOR)
         rest.every(0.02, lambda: poses.publish(convert.pose_message(HOME, rest.now_ns(), "base")))
@@ -403,26 +554,18 @@ def test_the_last_words_are_the_measured_pose() -> None:
 
             def moving() -> bool:
                 rest.send(rest.now_ns(), RIGHT)
-                return len(rest.targets) > 2
+                spin_for(0.05, rest)
+                return len(rest.targets) > 10
 
             spin_until(moving, rest)
             process.signal(signal.SIGINT)
-            spin_until(lambda: at(rest.targets[-1][1]) == HOME.position, rest)
             spin_until(lambda: rest.heard[topics.STEP][-1].hold is Hold.UNENGAGED, rest)
+            before = len(rest.targets)
+            spin_until(lambda: rest.count_publishers(topics.TARGET) == 0, rest)
             assert process.finish()[0] == 0
-
-
-def test_a_pose_that_comes_late_is_not_the_last_word() -> None:
-    """Poses that queued up for a second arrive now: the arm is not where they say."""
-    with real_time() as (arbiter, rest):
-        bench = Bench(arbiter, rest)
-        bench.run()
-        bench.lag_ns, bench.measured = SECOND, Pose((0.46, 0.0, 0.20), POINTING_DOWN)
-        bench.spin(lambda: arbiter._core._pose.position[0] == 0.46)
-        arbiter.on_shutdown()
-        spin_until(lambda: bench.steps[-1].hold is Hold.UNENGAGED, arbiter, rest)
-        spin_for(0.3, arbiter, rest)
-        assert rest.targets == []
+            ways = np.diff([at(message)[1] for _, message in rest.targets])
+            assert ways.min() < -1e-3 and ways.max() <= 0  # it was moving, and is not called back to where the arm is
+            assert len(rest.targets) - before > 3 and abs(ways[-1]) < 1e-4  # but brakes
 
 
 # ---- nobody moves an arm on that nobody can stop ----------------------------------------------------------------------
@@ -436,11 +579,11 @@ def test_an_arm_that_is_ready_too_late_is_not_engaged() -> None:
     with real_time() as (arbiter, rest):
         bench = Bench(arbiter, rest)
         bench.measured = Pose((0.9, 0.0, 0.2), POINTING_DOWN)
-        bench.spin(lambda: arbiter._core._pose.position[0] == 0.9)
+        bench.spin(lambda: arbiter._core.robot.pose.position[0] == 0.9)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         bench.spin(stopped(rest, "could not be engaged for 5 s: engage at (0.9"))
         bench.measured = HOME  # somebody has moved it there by hand
-        bench.spin(lambda: arbiter._core._pose.position == HOME.position)
+        bench.spin(lambda: arbiter._core.robot.pose.position == HOME.position)
         spin_for(0.3, arbiter, rest)
         assert not arbiter._engaged and rest.targets == []
 
