@@ -39,19 +39,25 @@ class ForceGuard:
         self.force_n = self.torque_nm = 0.0
         self._since_wall_ns: int | None = None
 
-    def push(self, config: ForceConfig, force: npt.ArrayLike, torque: npt.ArrayLike, wall_ns: int) -> bool:
-        """force [3] N, torque [3] Nm. False for what is no six finite numbers: that says nothing."""
+    def push(
+        self, config: ForceConfig, force: npt.ArrayLike, torque: npt.ArrayLike, wall_ns: int, in_order: bool = True
+    ) -> bool:
+        """force [3] N, torque [3] Nm. False for what is no six finite numbers: that says nothing. One that comes out of order
+        tells of a force, but not that there is none."""
         try:
             wrench = np.asarray([*np.asarray(force, np.float64), *np.asarray(torque, np.float64)])
         except (TypeError, ValueError):
             return False
         if wrench.shape != (6,) or not np.isfinite(wrench).all():
             return False
-        self.force_n, self.torque_nm = (math.hypot(*part) for part in (wrench[:3], wrench[3:]))
-        if self.force_n <= config.force_n and self.torque_nm <= config.torque_nm:
-            self._since_wall_ns = None
-        elif self._since_wall_ns is None:
+        force_n, torque_nm = (math.hypot(*part) for part in (wrench[:3], wrench[3:]))
+        above = force_n > config.force_n or torque_nm > config.torque_nm
+        if above and self._since_wall_ns is None:
             self._since_wall_ns = wall_ns
+        elif not above and in_order:
+            self._since_wall_ns = None
+        if above or in_order:
+            self.force_n, self.torque_nm = force_n, torque_nm
         return True
 
     def pressed(self, config: ForceConfig, wall_ns: int) -> bool:

@@ -59,10 +59,10 @@ class RobotState:
         self, force: npt.ArrayLike, torque: npt.ArrayLike, stamp_ns: int, wall_ns: int, config: ArbiterConfig
     ) -> None:
         """N and Nm."""
-        if not self._new("wrench", stamp_ns, wall_ns):
-            return
-        self._wrench_known = self.force.push(config.force, force, torque, wall_ns)
-        self.counts["wrench.rejected"] += not self._wrench_known
+        in_order = self._new("wrench", stamp_ns, wall_ns)
+        said = self.force.push(config.force, force, torque, wall_ns, in_order)
+        self._wrench_known = said and (in_order or self._wrench_known)
+        self.counts["wrench.rejected"] += not said
 
     @property
     def pose_ns(self) -> int:
