@@ -24,6 +24,7 @@ from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.rotation import Pose, Vector, exp, inverse, log, multiply, unit
 
 SLOWEST_STOP_S = 3.0
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Shaper:
 
     @property
     def moving(self) -> bool:
-        return self._still < (self._references.maxlen or 0) + (self._averages.maxlen or 0)
+        """Whether the next step differs from the last one."""
+        return not self.arrived or self._still < len(self._references) + len(self._averages) - 2
 
     def limit(self, speed: float) -> None:
         """No faster than ``speed`` a second, from now on."""
@@ -100,7 +102,7 @@ class Shaper:
         else:
             way = self._goal - self._reference
             left, allowed = float(np.linalg.norm(way)), min(self._speed, self._pace)
-            self._reference = self._goal if left <= allowed else self._reference + way * (allowed / left)
+            self._reference = self._goal if left <= allowed * (1 + ROUNDING) else self._reference + way * (allowed / left)
             self._still = 0
         self._references.append(self._reference)
         self._averages.append(_mean(self._references))

@@ -1,0 +1,278 @@
+"""What stops the arm, what lets it go on, and how smoothly it changes hands: by hand-made situations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irevla_ros.core.arbiter_config import ArbiterConfig, HandBack, Refused
+from irevla_ros.core.arbiter_step import Hold
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.force import ForceConfig, ForceGuard
+from irevla_ros.core.kinematics import Arm, forward
+from irevla_ros.core.limits import Clip, Limits
+from irevla_ros.core.margins import MarginConfig
+from irevla_ros.core.tuning import riskier
+from irevla_ros.sim.panda import HOME
+from test_core_arbiter import FORWARD, HUMAN, MS, POLICY, Bench
+
+NAMES = [f"fr3_joint{number}" for number in range(1, 8)]
+DT = 0.02
+
+
+class Servo(Bench):
+    """An arm that goes where the stream says, servo period by servo period; ``path`` is where it was sent."""
+
+    def __init__(self, config: ArbiterConfig = ArbiterConfig()) -> None:
+        self.path: list[Any] = []
+        self.wrench: Any = (0.0, 0.0, 0.0)
+        self.joints: Any = HOME
+        super().__init__(config)
+        self.lives(0.1)
+
+    def lives(self, seconds: float, *, policy: Any = None, human: Any = None) -> Servo:
+        for _ in range(round(seconds / DT)):
+            self.now, self.wall = self.now + 20 * MS, self.wall + 20 * MS
+            self.pose()
+            self.arbiter.wrench(self.wrench, (0, 0, 0), self.now, self.wall)
+            self.arbiter.joints(NAMES, self.joints, self.now, self.wall)
+            if human is not None:
+                self.human(*human)
+            if self.now // MS % 100 == 0:
+                self.arbiter.observe(self.now)
+                if policy is not None:
+                    self.chunk(policy)
+                self.last = self.arbiter.tick(self.now, self.wall)
+            elif not self.arbiter.human_held:
+                self.last = self.arbiter.tick(self.now, self.wall)
+            sent = self.arbiter.stream(self.now, self.wall)
+            if sent is not None:
+                self.position, self.quaternion = sent.position, sent.quaternion
+            self.path.append(self.position)
+        return self
+
+    @property
+    def fastest(self) -> float:
+        return float(np.linalg.norm(np.diff(self.path[-2:], axis=0)) / DT)
+
+
+# ---- who drives, and how it changes ----------------------------------------------------------------------------------
+
+
+def test_from_policy_to_human_and_back_acceleration_and_jerk_stay_within_their_limits() -> None:
+    """Full speed one way, the human full speed the other way, then the policy again: the worst there is."""
+    bench = Servo(ArbiterConfig(hand_back=HandBack.FRESH)).engage()
+    bench.lives(0.6, policy=FORWARD)
+    assert bench.fastest == pytest.approx(0.4, rel=0.01)
+    bench.lives(0.8, policy=FORWARD, human=(-0.4, 0.0, 0.0))
+    assert bench.last.source is HUMAN
+    bench.human(deadman=False)
+    bench.lives(0.48, policy=FORWARD)
+    assert bench.last.hold is Hold.LATCHED and bench.fastest == 0.0
+    bench.lives(0.8, policy=FORWARD)
+    assert bench.last.source is POLICY
+    limits = bench.arbiter.config.limits
+    x = np.array(bench.path)
+    speeds, accelerations, jerks = (np.linalg.norm(np.diff(x, n, axis=0), axis=1).max() / DT**n for n in (1, 2, 3))
+    assert speeds <= limits.speed_m_s * (1 + 1e-6)
+    assert 0.4 * limits.acceleration_m_s2 < accelerations <= limits.acceleration_m_s2 * (1 + 1e-6)
+    assert 0.25 * limits.jerk_m_s3 < jerks <= limits.jerk_m_s3 * (1 + 1e-6)
+
+
+def test_the_human_wins_within_one_servo_period() -> None:
+    bench = Servo().engage()
+    bench.lives(0.5, policy=FORWARD)
+    rest = bench.arbiter.tick(bench.now, bench.wall).target
+    assert rest is not None
+    bench.human(0.0, 0.0, 0.0)
+    bench.lives(0.02, policy=FORWARD)
+    assert bench.arbiter.counts["takeovers"] == 1
+    assert bench.arbiter._target is not None and bench.arbiter._target.position[0] < rest.position[0]  # no longer goes there
+
+
+# ---- what stops it ---------------------------------------------------------------------------------------------------
+
+
+def test_a_force_is_latched_and_resumed_by_the_operator_once_it_is_gone() -> None:
+    bench = Servo(ArbiterConfig(force=ForceConfig(True, force_n=20.0, debounce_ns=40 * MS))).engage()
+    bench.lives(0.3, policy=FORWARD)
+    bench.wrench = (0.0, 15.0, 15.0)  # 21 N
+    bench.lives(0.04, policy=FORWARD)
+    assert bench.last.hold is not Hold.FORCE  # for 20 ms
+    bench.lives(0.02, policy=FORWARD)
+    assert (bench.last.hold, bench.arbiter.fault) == (Hold.FORCE, Hold.FORCE)
+    with pytest.raises(Refused, match=r"resume: external force above its limit \(21.2 N, 0.0 Nm\): nothing presses on the arm"):
+        bench.arbiter.resume(bench.wall)
+    bench.wrench = (0.0, 0.0, 0.0)
+    bench.lives(1.0, policy=FORWARD)
+    assert bench.last.hold is Hold.FORCE and bench.fastest == 0.0
+    with pytest.raises(Refused, match="engage: external force above its limit"):
+        bench.engage()
+    bench.arbiter.resume(bench.wall)
+    bench.lives(0.2, policy=FORWARD)
+    assert bench.last.hold is not Hold.FORCE and bench.fastest > 0
+
+
+def test_a_short_knock_is_none() -> None:
+    guard, config = ForceGuard(), ForceConfig(True, force_n=20.0, torque_nm=5.0, debounce_ns=30 * MS)
+    for wall, force, torque, pressed in ((0, 50, 0, False), (20, 50, 0, False), (29, 10, 0, False), (40, 0, 6, False),
+                                         (69, 0, 6, False), (70, 0, 6, True), (80, 0, 5, False)):  # fmt: skip
+        guard.push(config, (force, 0, 0), (0, torque, 0), wall * MS)
+        assert guard.pressed(config, wall * MS) == pressed
+    assert not guard.push(config, (math.nan, 0, 0), (0, 0, 0), 90 * MS) and not guard.push(config, (1, 0), (0, 0, 0), 90 * MS)
+    guard.push(config, (50, 0, 0), (0, 0, 0), 100 * MS)
+    guard.push(config, (0, 0, 0), (0, 0, 0), 120 * MS, in_order=False)  # an old one does not tell that it is gone
+    assert guard.pressed(config, 130 * MS)
+
+
+@pytest.mark.parametrize("wrench", [None, (math.nan, 0, 0), (math.inf, 0, 0), (0, 0)])
+def test_without_a_wrench_that_can_be_read_nothing_moves(wrench: Any) -> None:
+    bench = Servo(ArbiterConfig(force=ForceConfig(True))).engage()
+    bench.lives(0.3, policy=FORWARD)
+    assert bench.last.hold is not Hold.WRENCH_STALE
+    if wrench is None:
+        bench.arbiter.wrench = lambda *_: None  # type: ignore[method-assign]
+    bench.wrench = wrench
+    bench.lives(0.24, policy=FORWARD)
+    assert bench.last.hold is Hold.WRENCH_STALE
+    bench.lives(0.3, policy=FORWARD)
+    assert bench.fastest == 0.0
+    with pytest.raises(Refused, match="engage: wrench missing or too old"):
+        bench.engage()
+
+
+def test_a_motion_towards_a_joint_limit_is_stopped_and_one_back_is_not() -> None:
+    bench = Servo(ArbiterConfig(margins=MarginConfig(Arm.PANDA, joint_rad=0.2)))
+    bench.joints = HOME.copy()
+    bench.joints[6] = Arm.PANDA.highest[6] - 0.21
+    bench.position, bench.quaternion = (0.5, 0.0, 0.2), forward(np.array([*HOME[:6], 0.785])).quaternion
+    bench.lives(0.1).engage()
+    bench.lives(0.2, policy=(0, 0, 0, -1.0, 1))  # about the base's z downwards is the hand's own turn, the other way round
+    assert bench.last.hold is Hold.JOINT_LIMIT
+    bench.lives(0.2, policy=(0, 0, 0, 1.0, 1))
+    assert bench.last.hold is not Hold.JOINT_LIMIT and bench.arbiter.counts["hold.joint_limit"] > 0
+    assert bench.arbiter.fault is None
+
+
+@pytest.mark.parametrize("joints", [[math.nan] * 7, [0.0] * 6])
+def test_without_joint_states_nothing_moves_where_they_are_watched(joints: Any) -> None:
+    bench = Servo(ArbiterConfig(margins=MarginConfig(Arm.FR3))).engage()
+    bench.joints = joints
+    bench.lives(0.2, policy=FORWARD)
+    assert bench.last.hold is Hold.JOINTS_STALE
+    with pytest.raises(Refused, match="engage: joint states missing or too old"):
+        bench.engage()
+
+
+def test_the_fingers_alone_are_no_joint_states() -> None:
+    bench = Servo(ArbiterConfig(margins=MarginConfig(Arm.FR3))).engage()
+    bench.arbiter.joints(["fr3_finger_joint1", "fr3_finger_joint2"], [0.0, 0.0], bench.now + 1, bench.wall)
+    assert bench.chunk() and bench.tick().hold is not Hold.JOINTS_STALE
+
+
+def test_the_deadman_must_be_held_and_was_let_go_by_silence() -> None:
+    bench = Servo(ArbiterConfig(deadman_ns=200 * MS))
+    with pytest.raises(Refused, match="engage: the deadman was let go: the operator holds the deadman; hold it, then resume"):
+        bench.engage()
+    assert bench.arbiter.fault is None
+    bench.arbiter.deadman(True, bench.wall)
+    bench.engage()
+    bench.lives(0.2, policy=FORWARD)
+    assert bench.arbiter.fault is None
+    bench.lives(0.02, policy=FORWARD)
+    assert bench.last.hold is Hold.DEADMAN
+    bench.arbiter.deadman(True, bench.wall)
+    bench.lives(0.1, policy=FORWARD)
+    assert bench.last.hold is Hold.DEADMAN
+    bench.arbiter.resume(bench.wall)
+    bench.arbiter.deadman(False, bench.wall)
+    bench.lives(0.02)
+    assert bench.last.hold is Hold.DEADMAN
+    with pytest.raises(Refused, match="resume: the deadman was let go"):
+        bench.arbiter.resume(bench.wall)
+
+
+def test_a_stop_lasts_until_it_is_resumed_over_episodes_too() -> None:
+    bench = Servo().engage()
+    bench.lives(0.3, policy=FORWARD)
+    bench.arbiter.stop()
+    bench.lives(0.5, policy=FORWARD)
+    assert bench.last.hold is Hold.STOPPED and bench.fastest == 0.0
+    bench.arbiter.disengage()
+    with pytest.raises(Refused, match="engage: stopped by the operator"):
+        bench.engage(episode="e2")
+    bench.arbiter.resume(bench.wall)
+    bench.engage(episode="e2")
+
+
+def test_braking_is_recorded_and_the_next_step_starts_where_it_ends() -> None:
+    bench = Servo().engage()
+    bench.lives(0.3, policy=FORWARD)
+    bench.lives(0.3)  # silence
+    assert bench.last.hold is Hold.SILENT and bench.last.target is not None
+    assert bench.last.target.position == pytest.approx(bench.path[-1], abs=1e-12)
+    rest = bench.last.target
+    bench.chunk()
+    step = bench.tick()
+    assert step.acted and step.target is not None and step.commanded[0] == pytest.approx(1.0)
+    assert step.target.position[0] - rest.position[0] == pytest.approx(0.04)
+
+
+def test_the_gripper_changes_no_more_often_than_allowed() -> None:
+    bench = Servo(ArbiterConfig(Limits(gripper_hold_ns=300 * MS))).engage()
+    seen, clipped = [], []
+    for number in range(8):
+        bench.chunk((0, 0, 0, 0, 1 if number % 2 else -1))
+        step = bench.tick()
+        assert step.acted
+        seen.append(step.gripper)
+        clipped.append(Clip.GRIPPER in step.clips)
+        assert step.commanded[4] == step.gripper
+        bench.passes()
+    assert seen == [-1, -1, -1, 1, 1, 1, -1, -1]
+    assert clipped == [False, True, False, False, True, False, False, True]
+
+
+# ---- live tuning -----------------------------------------------------------------------------------------------------
+
+
+def test_while_engaged_limits_only_become_safer() -> None:
+    bench = Servo().engage()
+    config = bench.arbiter.config
+
+    def tuned(**changes: Any) -> ArbiterConfig:
+        return replace(config, limits=replace(config.limits, **changes))
+
+    for wrong, why in (({"step_m": 0.08}, "limits.step_m may only become lower, from 0.07"),
+                       ({"box_low": (0.3, -0.33, 0.02)}, "limits.box_low may only become higher"),
+                       ({"gripper_hold_ns": 0}, "limits.gripper_hold_ns may only become higher"),
+                       ({"jerk_m_s3": 200.0}, "limits.jerk_m_s3 stays 300.0")):  # fmt: skip
+        with pytest.raises(Refused, match=why):
+            bench.arbiter.tune(tuned(**wrong))
+    with pytest.raises(Refused, match="pose_ns stays"):
+        bench.arbiter.tune(replace(config, pose_ns=1))
+    bench.arbiter.tune(tuned(step_m=0.01, speed_m_s=0.05, planes=(0.0, 0.0, 1.0, 0.3)))
+    bench.lives(1.0, policy=FORWARD)
+    assert bench.fastest <= 0.05 + 1e-9
+    bench.arbiter.disengage()
+    bench.lives(0.5)
+    bench.arbiter.tune(config)
+
+
+def test_nearer_and_more_planes_are_safer() -> None:
+    one, two = Limits(planes=(0.0, 0.0, 1.0, 0.3)), Limits(planes=(0.0, 1.0, 0.0, 0.2, 0.0, 0.0, 1.0, 0.25))
+    assert riskier(one, two) == "" and riskier(Limits(), one) == ""
+    assert riskier(two, one).startswith("planes may only become with more planes, or nearer ones")
+
+
+def test_bad_safety_settings() -> None:
+    for values, message in (({"force_n": 0.0}, "force limits 0.0 N, 10.0 Nm: both are positive"),
+                            ({"fresh_ns": 0}, "debounce 0.02 s, fresh 0.0 s")):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            ForceConfig(**values)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="servo period 200.0 ms: from 1 ms to the control period, 100.0 ms"):
+        ArbiterConfig(servo_ns=200 * MS)
