@@ -9,7 +9,8 @@ import numpy as np
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.rotation import Vector
 
-ROUNDS = 50  # of projections: neighbouring planes that meet in a sharp edge need many
+ROUNDS = 6  # of projections: enough but for walls that meet in a sharp edge; a step then ends where it leaves the room
+SEARCH_ROUNDS = 500
 TOLERANCE = 1e-9  # m
 NORMAL_TOLERANCE = 1e-3
 
@@ -37,7 +38,7 @@ class Workspace:
             raise ConfigError(f"workspace plane {tuple(wrong.tolist())}", "its normal has length 1",
                               "divide nx ny nz by the length")  # fmt: skip
         self.normals, self.offsets = rows[:, :3] / lengths[:, None], rows[:, 3]
-        middle = self.nearest((self.low + self.high) / 2)
+        middle = self.nearest((self.low + self.high) / 2, SEARCH_ROUNDS)
         if not self.contains(middle, 1e-4):
             raise ConfigError(f"workspace box {tuple(low)} to {tuple(high)} with planes {tuple(planes)}",
                               "they leave some room", "check the signs: allowed is n . p <= d")  # fmt: skip
@@ -46,14 +47,15 @@ class Workspace:
         boxed = bool((p >= self.low - tolerance).all() and (p <= self.high + tolerance).all())
         return boxed and bool((self.normals @ p <= self.offsets + tolerance).all())
 
-    def nearest(self, p: Vector) -> Vector:
-        """An allowed point near ``p`` [3]: the nearest where one wall is in the way, a near one where several meet."""
+    def nearest(self, p: Vector, rounds: int = ROUNDS) -> Vector:
+        """An allowed point near ``p`` [3]: the nearest where one wall is in the way, a near one where several meet, one that
+        is nearly allowed where they meet in a sharp edge."""
         p = np.clip(p, self.low, self.high)
-        for _ in range(ROUNDS if len(self.offsets) else 0):
+        for _ in range(rounds if len(self.offsets) else 0):
             if self.contains(p):
                 break
             for normal, offset in zip(self.normals, self.offsets, strict=True):
-                p = p - normal * max(0.0, float(normal @ p) - offset)
+                p = p - normal * max(0.0, float(normal @ p - offset))
             p = np.clip(p, self.low, self.high)
         return p
 
