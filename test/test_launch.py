@@ -86,6 +86,19 @@ class TestDescription:
         with pytest.raises(MiddlewareError, match="IREVLA_CONNECT=tls/gpu-box:7447: natively ROS's own middleware links"):
             self.expand("sim", run=str(tmp_path / "run"), side="robot", connect="tls/gpu-box:7447")
 
+    def test_nodes_have_the_time_to_end_that_irevla_up_gives_them(self, tmp_path: Path) -> None:
+        """`ros2 launch` sends SIGTERM 5 s after SIGINT where nothing else is said: too soon for a learner in an update."""
+        from launch.utilities import perform_substitutions
+        from launch_ros.actions import Node
+
+        from irevla_ros.nodes.up import PATIENCE_S
+
+        context, actions = self.expand("sim", run=str(tmp_path / "run"))
+        for node in (action for action in actions if isinstance(action, Node)):
+            for escalation in ("sigterm", "sigkill"):
+                given = getattr(node, f"_ExecuteLocal__{escalation}_timeout")
+                assert float(perform_substitutions(context, given)) == PATIENCE_S
+
     def test_ros_is_kept_on_this_host(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from launch.actions import SetEnvironmentVariable
         from launch.utilities import perform_substitutions

@@ -21,6 +21,7 @@ from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.checking import check_names, check_values
 from irevla_ros.nodes.graph import SIDES, GraphSpec, load_graph, serves_arms
 from irevla_ros.nodes.preparation import run_id, stay_on_this_host, write_parameters
+from irevla_ros.nodes.up import PATIENCE_S
 from irevla_ros.ros import hosts
 from irevla_ros.ros.errors import CONFIGURATION
 
@@ -85,6 +86,7 @@ def _node(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Path], pyt
         package="irevla_ros", executable=spec.program or name, name=name, namespace=arm, output="screen",
         parameters=[*map(str, parameters), *arms], remappings=list(spec.remap.items()),
         prefix=python if spec.heavy and python else None, respawn=True, respawn_delay=RESPAWN_S,
+        sigterm_timeout=str(PATIENCE_S), sigkill_timeout=str(PATIENCE_S),
     )  # fmt: skip
 
 
