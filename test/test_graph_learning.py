@@ -23,6 +23,7 @@ from irevla_ros.core.errors import BusyError, ConfigError
 from irevla_ros.core.graph_messages import Announcement, LearnerStatus, PolicyVersion, Proposal
 from irevla_ros.core.types import ControlSource, Mode, Outcome
 from irevla_ros.data.reader import SpoolReader
+from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.gate import GATE_SEED, decide
 from irevla_ros.jobs.graph_config import shipped_policy
 from irevla_ros.jobs.graph_learning import GraphLearner, Order, Request
@@ -30,6 +31,7 @@ from irevla_ros.jobs.graph_setup import open_learner
 from irevla_ros.jobs.head_training import HeadTraining
 from irevla_ros.jobs.practice import Practice, as_labelled, encode
 from irevla_ros.jobs.summary import EvaluatedEpisode
+from irevla_ros.jobs.supervised_manifest import read_manifest
 from irevla_ros.jobs.train import Trainer
 from irevla_ros.learn.irevla import Finish, RunSupervised, UpdateHead
 from irevla_ros.policy.checkpoint import load_vla
@@ -420,6 +422,26 @@ def test_the_shipped_policy_is_whole_and_begins_a_run(tmp_path: Path) -> None:
     learner.on_version(PolicyVersion("toy", 0, "", "its cameras are others"))
     assert learner.problems() == ["the policy refuses what was announced: its cameras are others"]
     closed(learner)
+
+
+def test_given_demonstrations_are_all_that_stage_2_learns_from_beside_its_own(tmp_path: Path, sft: Path) -> None:
+    """As on a robot, whose demonstrations no simulator can make: those of a collection, less what is none and what failed."""
+    collection, run = tmp_path / "collection", tmp_path / "run"
+    with pytest.raises(ConfigError, match="demonstrations = .*: a spool with successful episodes of mode demo; record some"):
+        open_learner(settings(run, sft, demonstrations=str(collection)))
+    spool, wanted = Spool(collection / "practice"), ("good", Mode.DEMO, Outcome.SUCCESS)
+    for name, mode, outcome in (wanted, ("bad", Mode.DEMO, Outcome.FAILURE), ("eval", Mode.EVAL, Outcome.SUCCESS)):
+        spool.write_episode(toy_episode(name, STEPS, cameras={"front": (64, 64)}, mode=mode, outcome=outcome))
+    learner = open_learner(settings(run, sft, demonstrations=str(collection)))
+    assert learner.expert is None
+    drive(learner, {name: ToyArm(name, run) for name in ("a", "b")})
+    closed(learner)
+    manifest = read_manifest(run / "supervised" / f"1-{TASK}-stage2" / "manifest.json")
+    expert, practised = manifest.sources
+    assert (expert.spool, [one.id for one in expert.episodes]) == (collection / "practice", ["good"])
+    assert practised.spool == run / "practice" and len(practised.episodes) == 7
+    with pytest.raises(ConfigError, match="demonstrations = : the run in .* began with"):
+        open_learner(settings(run, sft))
 
 
 def results(run: Path) -> dict[str, object]:

@@ -89,7 +89,8 @@ class GraphLearner:
         self.practice, self._training = Practice(record.practice, run_id), HeadTraining(record, run_id)
         self._episodes = EpisodePlan(record, config.rate_hz)
         self.book = OrderBook(config.arms, self.practice.examine, config.orders)
-        self.expert = ExpertCollector(record.expert, record.config, record.console) if self._learns_from_experts() else None
+        simulated = self._learns_from_experts() and not config.demonstrations
+        self.expert = ExpertCollector(record.expert, record.config, record.console) if simulated else None
         self.policy: PolicyVersion | None = None
         self.finished = False
         self._announced: Announcement | None = None

@@ -49,11 +49,12 @@ class RunRecord:
     """One run in its folder, locked while this lives. Resuming it is making this again.
 
     plan: of a new run; ``same_plan``: a resumed one must have it too. sft_run: a finished run of the same suite whose
-    data and stage 0 are reused. command: what to type to go on with the run.
+    data and stage 0 are reused. demonstrations: the spool of D_e, where it is neither the run's own nor that of ``sft_run``.
+    command: what to type to go on with the run.
     """
 
     def __init__(self, folder: Path, config: RunConfig, plan: Plan, command: str, *, sft_run: Path | None = None,
-                 quiet: bool = False) -> None:  # fmt: skip
+                 demonstrations: Path | None = None, quiet: bool = False) -> None:  # fmt: skip
         self.folder, self.config, self.sft_run, self.command = folder, config, sft_run, command
         self.suite = load_suite(config.scene.suite)
         if sft_run is not None:
@@ -65,7 +66,7 @@ class RunRecord:
         if (folder / "timeline.json").is_file():
             self._timeline = [StageSpan(**span) for span in read_json(folder / "timeline.json")]
         self.metrics = MetricsLogger(folder, worked_s=self._timeline[-1].end_s if self._timeline else 0.0)
-        self.expert = Spool((sft_run or folder) / "expert")
+        self.expert = Spool(demonstrations or (sft_run or folder) / "expert")
         self.practice = Spool(folder / "practice")
         state = folder / "state.json"
         self.machine = IRevla(State.from_json(state.read_text()) if state.is_file() else State(plan))
@@ -166,7 +167,7 @@ class RunRecord:
     def demonstrations(self) -> list[Episode]:
         """D_e: the successful demonstrations of the expert tasks."""
         reader = SpoolReader(self.expert.root)
-        return [reader.read(record.meta.episode_id) for record in reader.episodes(outcome=Outcome.SUCCESS)]
+        return [reader.read(record.meta.episode_id) for record in reader.episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS)]
 
     def d_rl(self) -> dict[str, list[str]]:
         """D_RL: task -> ids of its successful episodes in the practice spool."""

@@ -21,7 +21,7 @@ import torch
 from irevla_ros import __version__
 from irevla_ros.core.config import config_from, to_dict
 from irevla_ros.core.errors import CheckpointError, ConfigError, DataError
-from irevla_ros.core.types import Outcome
+from irevla_ros.core.types import Mode, Outcome
 from irevla_ros.data.files import check_id
 from irevla_ros.data.labels import LabelHistory
 from irevla_ros.data.reader import SpoolReader
@@ -193,7 +193,7 @@ def manifest_for(
     """
     recipe = config.supervised
     spools = {"expert": SpoolReader(expert)}
-    chosen = {"expert": spools["expert"].episodes(outcome=Outcome.SUCCESS)}
+    chosen = {"expert": spools["expert"].episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS)}
     weights = {"expert": 1.0}
     if "rl" in command.data:
         if practice is None:
