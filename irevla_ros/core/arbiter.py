@@ -308,7 +308,7 @@ class Arbiter:
         period_ns = self.config.period_ns
         if self._acted_wall_ns is None or not self.config.servo_ns:
             return period_ns * 1e-9
-        return min(wall_ns - self._acted_wall_ns, LONGEST_PAUSE * period_ns) * 1e-9
+        return max(0, min(wall_ns - self._acted_wall_ns, LONGEST_PAUSE * period_ns)) * 1e-9
 
     def _grip(self, action: float, wall_ns: int) -> tuple[Clip, ...]:
         wanted = self.config.limits.gripper(action, self._gripper)
