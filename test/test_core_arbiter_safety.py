@@ -222,6 +222,26 @@ def test_braking_is_recorded_and_the_next_step_starts_where_it_ends() -> None:
     assert step.target.position[0] - rest.position[0] == pytest.approx(0.04)
 
 
+@pytest.mark.parametrize("why", [Hold.REJECTED, Hold.DISPLACED, Hold.POSE_MISSING])
+def test_a_hold_in_the_middle_of_a_step_does_not_end_the_step(why: Hold) -> None:
+    bench = Servo().engage()
+    bench.lives(0.5, policy=FORWARD)
+    goal = bench.arbiter._target
+    if why is Hold.REJECTED:
+        bench.arbiter.reject(POLICY)
+    elif why is Hold.DISPLACED:
+        bench.position = (0.4, 0.25, 0.2)
+        bench.now += 2 * MS
+        bench.pose()
+        bench.chunk()
+    else:
+        bench.arbiter.pose((math.nan, 0, 0), (1, 0, 0, 0), bench.now + 1, bench.wall)
+    bench.wall += 50 * MS
+    held = bench.arbiter.tick(bench.now + 3, bench.wall)
+    assert held.hold is why and held.target is not None and goal is not None
+    assert 0.01 < goal.position[0] - held.target.position[0] < 0.04
+
+
 def test_the_gripper_changes_no_more_often_than_allowed() -> None:
     bench = Servo(ArbiterConfig(Limits(gripper_hold_ns=300 * MS))).engage()
     seen, clipped = [], []

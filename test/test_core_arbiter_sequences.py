@@ -158,6 +158,7 @@ class World:
                 ActionChunk(self.now, SIX.names, np.full((1, 7), wrong), 100 * MS)
             except MessageError:
                 arbiter.reject(POLICY)
+                arbiter.reject(SCRIPT)
         elif stream == "joints":
             arbiter.joints(NAMES, [wrong] * 7, self.now, self.wall)
         elif stream == "wrench":
