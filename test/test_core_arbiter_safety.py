@@ -242,6 +242,17 @@ def test_a_hold_in_the_middle_of_a_step_does_not_end_the_step(why: Hold) -> None
     assert 0.01 < goal.position[0] - held.target.position[0] < 0.04
 
 
+def test_between_two_steps_of_the_human_the_stream_brakes_by_itself() -> None:
+    """The camera gives the time of the human's steps: it may be dead."""
+    bench = Servo().engage()
+    bench.lives(0.3, human=(0.4, 0.0, 0.0))
+    goal = bench.arbiter._target
+    bench.arbiter.pose((math.nan, 0, 0), (1, 0, 0, 0), bench.now + 1, bench.wall)
+    bench.arbiter.stream(bench.now + 1, bench.wall)
+    rest = bench.arbiter._target
+    assert goal is not None and rest is not None and 0.01 < goal.position[0] - rest.position[0] < 0.04
+
+
 def test_the_gripper_changes_no_more_often_than_allowed() -> None:
     bench = Servo(ArbiterConfig(Limits(gripper_hold_ns=300 * MS))).engage()
     seen, clipped = [], []
