@@ -166,7 +166,9 @@ class ArbiterNode(GraphNode):
 
     def _try_engage(self) -> None:
         state = self._run
-        if state is None or self._engaged or (self.lock_step and self._robot.pose_ns < (state.started_ns or 0)):
+        if state is None or self._engaged or self._core.moving:  # still braking from the last run
+            return
+        if self.lock_step and self._robot.pose_ns < (state.started_ns or 0):
             return
         self._engage(state)
         if self._engaged:
