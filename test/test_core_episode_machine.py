@@ -143,6 +143,15 @@ def test_stopped_cleanly_and_succeeded_are_different_facts() -> None:
     assert bench.state.ended_ns == 8 * S
 
 
+def test_a_fault_of_the_robot_ends_the_run_and_is_named() -> None:
+    bench = Bench().run()
+    bench.send(Request(Verb.FAULT, why="reflex (cartesian_reflex)"), now=3)
+    state = bench.state
+    assert (state.termination_reason, state.outcome) == (TerminationReason.FAULT, Outcome.UNKNOWN)
+    assert (state.truncated, state.terminated, state.discarded) == (True, False, False)
+    assert state.detail == "reflex (cartesian_reflex)"
+
+
 def test_the_operators_verdict_is_final() -> None:
     bench = Bench().run()
     bench.send(Verdict(True, Judge.REWARD, 6 * S), now=1)

@@ -34,6 +34,12 @@ from irevla_ros.core.episode_state import (
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import Mode, Outcome, TerminationReason
 
+ENDINGS = {
+    Verb.STOP: (TerminationReason.STOPPED, "stopped"),
+    Verb.DISCARD: (TerminationReason.STOPPED, "discarded"),
+    Verb.FAULT: (TerminationReason.FAULT, "the robot has a fault"),
+}
+
 
 @dataclass(frozen=True)
 class EpisodeConfig:
@@ -226,10 +232,9 @@ class EpisodeMachine:
             self._run_when_all_given(now_ns, wall_ns)
         elif verb is Verb.SEALED and phase is Phase.END:
             self._enter(Phase.IDLE, now_ns, wall_ns, detail=self.state.detail)
-        elif verb in (Verb.STOP, Verb.DISCARD) and phase in (Phase.RESET, Phase.READY, Phase.RUN):
-            discarded = verb is Verb.DISCARD
-            why = request.why or ("discarded" if discarded else "stopped")
-            self._end(now_ns, wall_ns, TerminationReason.STOPPED, Outcome.UNKNOWN, None, why, discarded)
+        elif verb in ENDINGS and phase in (Phase.RESET, Phase.READY, Phase.RUN):
+            reason, why = ENDINGS[verb]
+            self._end(now_ns, wall_ns, reason, Outcome.UNKNOWN, None, request.why or why, verb is Verb.DISCARD)
         elif verb is Verb.DISCARD and phase is Phase.END and not self.state.discarded:
             self._change(discarded=True, detail=request.why or "discarded")
         else:

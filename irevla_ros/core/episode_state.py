@@ -182,6 +182,7 @@ class Verb(str, Enum):
     CONFIRM = "confirm"  # the scene is as it should be
     ENGAGE = "engage"  # go
     STOP = "stop"  # end now, cleanly
+    FAULT = "fault"  # end now: the robot has stopped by itself
     DISCARD = "discard"  # end now, and keep nothing of it
     SEALED = "sealed"  # the recorder has it on disk, or has nothing to keep
 

@@ -37,12 +37,13 @@ class Outcome(str, Enum):
 
 
 class TerminationReason(str, Enum):
-    """Why an episode ended. ``TIME_LIMIT`` and ``STOPPED`` truncate; the others terminate."""
+    """Why an episode ended. ``SUCCESS`` and ``FAILURE`` terminate, the others truncate."""
 
     SUCCESS = "success"
     FAILURE = "failure"
     TIME_LIMIT = "time_limit"
     STOPPED = "stopped"
+    FAULT = "fault"  # the robot stopped by itself: a reflex, say
     RECOVERED = "recovered"  # the recorder died while the episode was open
 
 
