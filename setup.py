@@ -20,8 +20,10 @@ TESTING = ["pytest", "pytest-timeout", "hypothesis"]
 # `ros2 run` looks for programs in lib/irevla_ros, where setup.cfg puts them for colcon: it calls `install` or `develop`. pip
 # builds a wheel instead, and in the bin folder of an environment a program `sim` has no place.
 if {"install", "develop"} & set(sys.argv):
-    NODES = sorted(path.stem for path in (ROOT / NAME / "nodes").glob("*.py") if "\ndef main(" in path.read_text())
-    COMMANDS += [f"{node} = {NAME}.nodes.{node}:main" for node in NODES]
+    FILES = sorted((ROOT / NAME / "nodes").glob("*.py")) + sorted((ROOT / NAME / "nodes").glob("*/__main__.py"))
+    MODULES = [".".join(path.relative_to(ROOT / NAME / "nodes").with_suffix("").parts) for path in FILES
+               if "\ndef main(" in path.read_text()]  # fmt: skip
+    COMMANDS += [f"{module.split('.')[0]} = {NAME}.nodes.{module}:main" for module in MODULES]
 
 setup(
     name=NAME,

@@ -42,8 +42,14 @@ LIBRARIES = {
     "cli": {"numpy", "cv2", "gymnasium"},
 }
 
-# Part -> what only a ROS 2 installation brings: no package index has it.
-ROS = {"ros": {"rclpy", "rcl_interfaces"}, "nodes": {"launch", "launch_ros"}}
+# Part, or folder of one -> what only a ROS 2 installation brings: no package index has it. The seam has neither actions nor TF,
+# so nodes/franka, which is native only, uses rclpy itself. Nobody else imports it but the doctor, once it is asked for a robot.
+ROS = {
+    "ros": {"rclpy", "rcl_interfaces"},
+    "nodes": {"launch", "launch_ros"},
+    "nodes/franka": {"rclpy", "tf2_ros", "franka_msgs", "control_msgs", "controller_manager_msgs"},
+}
+NATIVE = "irevla_ros.nodes.franka"
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
@@ -58,6 +64,10 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, f"irevla_ros.{alias.name}") for alias in node.names)
 
 
+def _is_native(path: Path) -> bool:
+    return path.parts[-3:-1] == ("nodes", "franka")
+
+
 def breaches(part: str, folder: Path) -> list[str]:
     """The imports of a part's files that its rules do not allow."""
     found = []
@@ -66,8 +76,10 @@ def breaches(part: str, folder: Path) -> list[str]:
             top, *rest = module.split(".")
             if top == "irevla_ros":
                 fine = not rest or rest[0] in ARROWS[part] | {part, "__version__"}
+                fine = fine and (not module.startswith(NATIVE) or _is_native(path) or part == "cli")
             else:
-                fine = top in sys.stdlib_module_names or top in LIBRARIES[part] | ROS.get(part, set())
+                brought = ROS["nodes/franka"] if _is_native(path) else ROS.get(part, set())
+                fine = top in sys.stdlib_module_names or top in LIBRARIES[part] | brought
             if not fine:
                 found.append(f"{path.relative_to(folder.parent)}:{line} imports {module}")
     return found
@@ -90,6 +102,15 @@ def test_a_breach_is_found_even_within_a_function(tmp_path: Path) -> None:
     )
     assert breaches("core", tmp_path / "core") == [
         "core/bad.py:3 imports torch.nn", "core/bad.py:4 imports irevla_ros.learn",
+    ]  # fmt: skip
+
+
+def test_only_the_franka_node_uses_rclpy_itself(tmp_path: Path) -> None:
+    (tmp_path / "nodes" / "franka").mkdir(parents=True)
+    (tmp_path / "nodes" / "franka" / "good.py").write_text("import rclpy.action, tf2_ros\n")
+    (tmp_path / "nodes" / "bad.py").write_text("import rclpy\nfrom irevla_ros.nodes.franka import node\n")
+    assert breaches("nodes", tmp_path / "nodes") == [
+        "nodes/bad.py:1 imports rclpy", "nodes/bad.py:2 imports irevla_ros.nodes.franka",
     ]  # fmt: skip
 
 

@@ -124,5 +124,6 @@ def test_colcon_gets_a_program_for_each_node(how: str) -> None:
     for graph in (ROOT / "irevla_ros" / "config" / "graphs").glob("*.yaml"):
         for name, spec in load_graph(graph).nodes.items():
             program = spec.program or name
-            assert scripts[program] == f"irevla_ros.nodes.{program}:main"
+            module = program if (ROOT / "irevla_ros" / "nodes" / f"{program}.py").is_file() else f"{program}.__main__"
+            assert scripts[program] == f"irevla_ros.nodes.{module}:main"
     assert set(scripts) > {"irevla"} and not set(scripts) & {"node", "graph", "up", "launch", "supervisor"}

@@ -13,6 +13,7 @@ SIM_STATE = "sim/state"
 ACTION = "policy/action"
 SCRIPT = "script/action"
 TARGET = "target_pose"
+TARGET_IN = "arbiter/target_pose"  # where the arbiter's is remapped to when another node passes it on
 GRIPPER_COMMAND = "gripper/command"
 DRY_RUN = "dry_run"  # before the names of commands that no robot is to hear
 TWIST = "teleop/twist"

@@ -1,0 +1,141 @@
+"""The gate between arbiter and arm: targets of the arbiter alone, and only while a run is on and nothing is wrong.
+
+The arbiter publishes ``arbiter/target_pose``; what goes through is published on the topic that the arm's controller listens to,
+of which this node is the only publisher: crisp_controllers ignore a topic of two. When this process dies, nothing is commanded
+any more, as when the arbiter does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from irevla_ros.core.durations import SECOND
+from irevla_ros.core.messages import MessageError
+from irevla_ros.core.rotation import Pose
+from irevla_ros.core.servo import twist_towards
+from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.franka.state import ArmState
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters.franka import Commands, FrankaConfig
+from irevla_ros.ros.messages import PoseStamped, TwistStamped
+from irevla_ros.ros.qos import COMMAND
+
+SERVO = "servo_node/delta_twist_cmds"
+
+
+class Command(ABC):
+    """What an arm's controller is told. ``topic``: where; ``hold``: that it is to stay where it is."""
+
+    topic: str
+
+    @abstractmethod
+    def follow(self, target: Pose, stamp_ns: int) -> None: ...
+
+    @abstractmethod
+    def hold(self, measured: Pose, stamp_ns: int) -> None: ...
+
+
+class CrispCommand(Command):
+    """A pose, as it came: the controller goes on to the last one for ever."""
+
+    def __init__(self, node: GraphNode, config: FrankaConfig) -> None:
+        self._frame = config.frame
+        self._target = node.create_publisher(PoseStamped, topics.TARGET, COMMAND)
+        self.topic = self._target.topic_name
+
+    def follow(self, target: Pose, stamp_ns: int) -> None:
+        self._target.publish(convert.pose_message(target, stamp_ns, self._frame))
+
+    def hold(self, measured: Pose, stamp_ns: int) -> None:
+        self.follow(measured, stamp_ns)
+
+
+class ServoCommand(Command):
+    """A twist towards the newest target, sent often and with fresh stamps as long as that is fresh; Servo stops without."""
+
+    def __init__(self, node: GraphNode, config: FrankaConfig, state: ArmState) -> None:
+        self._node, self._config, self._state = node, config, state
+        self._twist = node.create_publisher(TwistStamped, SERVO, COMMAND)
+        self.topic = self._twist.topic_name
+        self._target: Pose | None = None
+        self._wall_ns = 0
+        node.every(1.0 / config.servo.hz, self._tick)
+
+    def follow(self, target: Pose, stamp_ns: int) -> None:
+        self._target, self._wall_ns = target, self._node.wall_ns()
+        self._tick()
+
+    def hold(self, measured: Pose, stamp_ns: int) -> None:
+        if self._target is not None:
+            self._target = None
+            self._say(TwistStamped())
+
+    def _tick(self) -> None:
+        config, measured = self._config, self._state.pose
+        fresh = self._node.wall_ns() - self._wall_ns <= config.target_ns and self._state.fresh()
+        if self._target is None or measured is None or not fresh:
+            return
+        servo, message = config.servo, TwistStamped()
+        move, turn = twist_towards(self._target, measured, servo.gain_hz, servo.linear_m_s, servo.angular_rad_s)
+        linear, angular = message.twist.linear, message.twist.angular
+        linear.x, linear.y, linear.z = move.tolist()
+        angular.x, angular.y, angular.z = turn.tolist()
+        self._say(message)
+
+    def _say(self, message: TwistStamped) -> None:
+        message.header = convert.header(self._node.now_ns(), self._config.frame)
+        self._twist.publish(message)
+
+
+def command_of(node: GraphNode, config: FrankaConfig, state: ArmState) -> Command:
+    return ServoCommand(node, config, state) if config.command is Commands.SERVO else CrispCommand(node, config)
+
+
+class Gate:
+    """Passes on the arbiter's targets while ``closed`` says "": else it says why not."""
+
+    def __init__(self, node: GraphNode, config: FrankaConfig, command: Command) -> None:
+        self._node, self._config, self._command = node, config, command
+        self.closed = "there was no run yet"
+        subscription = node.create_subscription(PoseStamped, topics.TARGET_IN, self._on_target, COMMAND)
+        self.topic = subscription.topic_name
+
+    def publishers(self) -> list[str]:
+        """Full names of the nodes that publish targets."""
+        native: Any = self._node
+        return [full_name(one) for one in native.get_publishers_info_by_topic(self.topic)]
+
+    def arbiter(self) -> str:
+        """The full name of the one that may."""
+        return f"{self._node.get_namespace().rstrip('/')}/{self._config.arbiter}"
+
+    def _on_target(self, message: PoseStamped) -> None:
+        try:
+            self._check(message)
+            pose = convert.pose_of(message)
+        except MessageError as error:
+            self._node.refuse(topics.TARGET_IN, error)
+            return
+        self._command.follow(pose, convert.stamp_of(message.header))
+
+    def _check(self, message: PoseStamped) -> None:
+        if self.closed:
+            raise MessageError("a target", f"the arm is not commanded now: {self.closed}", "wait for the run")
+        publishers = self.publishers()
+        if publishers != [self.arbiter()]:
+            raise MessageError(f"a target, with {', '.join(publishers)} publishing {self.topic}",
+                               f"only {self.arbiter()} commands the arm", "stop the others")  # fmt: skip
+        if message.header.frame_id != self._config.frame:
+            raise MessageError(f"target in frame {message.header.frame_id[:40]!r}", f"it is {self._config.frame!r}",
+                               "set the parameter `frame` of franka and arbiter alike")  # fmt: skip
+        age_ns = self._node.now_ns() - convert.stamp_of(message.header)
+        if age_ns > self._config.oldest_ns:
+            raise MessageError(f"a target for what was seen {age_ns / SECOND:.2f} s ago",
+                               f"at most {self._config.oldest_ns / SECOND:g} s",
+                               "synchronise the clocks of both hosts")  # fmt: skip
+
+
+def full_name(endpoint: Any) -> str:
+    """Of the node that an endpoint belongs to."""
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

@@ -1,0 +1,67 @@
+"""From a fault back to an arm that follows: franka_ros2's documented sequence, for Humble and Jazzy alike."""
+
+from __future__ import annotations
+
+from rclpy.action import ActionClient
+
+from irevla_ros.core.durations import SECOND
+from irevla_ros.core.robot_fault import fault_of
+from irevla_ros.nodes.franka.command import Command
+from irevla_ros.nodes.franka.controllers import Controllers
+from irevla_ros.nodes.franka.procedure import RobotError, Steps, achieve, until
+from irevla_ros.nodes.franka.state import ArmState
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters.franka import FrankaConfig
+
+try:
+    from franka_msgs.action import ErrorRecovery
+except ImportError:
+    ErrorRecovery = None
+
+NAME = "action_server/error_recovery"
+
+
+class Recovery:
+    def __init__(self, node: GraphNode, config: FrankaConfig, state: ArmState, controllers: Controllers,
+                 command: Command) -> None:  # fmt: skip
+        self._node, self._config, self._state = node, config, state
+        self._controllers, self._command = controllers, command
+        self._timeout_s = config.recovery.step_ns / SECOND
+        self._action = ActionClient(node, ErrorRecovery, NAME) if ErrorRecovery is not None else None
+
+    def steps(self) -> Steps:
+        """Raises RobotError or ServiceTimeout with the step that failed; the arm is then as that step left it."""
+        controllers, follower = self._controllers, self._config.controller
+        if self._action is None:
+            raise RobotError("recovery", "franka_msgs does not import, and error_recovery is one of its actions",
+                             "build franka_msgs (docs/franka.md), or recover by hand")  # fmt: skip
+        yield from controllers.look()
+        broadcasters = sorted(controllers.broadcasters | {self._config.broadcaster} & set(controllers.states))
+        # Jazzy has deactivated them all; Humble leaves them active on hardware that is not (ros2_control#2318).
+        yield from controllers.switch(deactivate=[name for name, state in controllers.states.items() if state == "active"])
+        yield from achieve(self._node, self._action, ErrorRecovery.Goal(), self._timeout_s, NAME)
+        yield from controllers.activate_hardware()
+        yield from controllers.switch(activate=broadcasters)
+        yield from self.follow_again()
+        if (fault := self.fault()) is not None:
+            raise RobotError("after the recovery", f"the arm still has a fault: {fault}", "look at the robot, and at Desk")
+        self._node.get_logger().info(f"recovered; {follower or 'the arm'} follows again")
+
+    def follow_again(self) -> Steps:
+        """Activate the controller that follows the targets, where the arm stands: a target that reached it while it was
+        inactive would be its first, so it is told the measured pose before."""
+        yield from until(self._node, self._state.fresh, self._timeout_s, "a state from the robot")
+        follower = self._config.controller
+        if not follower:
+            return
+        assert self._state.pose is not None
+        self._command.hold(self._state.pose, self._node.now_ns())
+        yield from self._controllers.switch(activate=[follower])
+
+    def fault(self) -> str | None:
+        """What is wrong now, whoever may mend it."""
+        state = self._state
+        found = fault_of(state.mode, state.errors, self._controllers.hardware, state.silent_ns(), self._config.silent_ns)
+        return found.what if found else None
+
+

@@ -1,0 +1,149 @@
+"""What the arm is doing, from whatever its driver publishes, passed on to the graph at a rate that Python bears.
+
+``<broadcaster>/robot_state`` has it all, a thousand times a second; read are the newest few. Without franka_msgs pose and
+wrench come from the broadcaster's best-effort topics, and faults show in the hardware component alone. Under fake hardware
+there is no broadcaster: the pose is computed from ``joint_states``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.serialization import deserialize_message
+
+from irevla_ros.core.durations import SECOND
+from irevla_ros.core.health import Level
+from irevla_ros.core.kinematics import arm_joints, forward
+from irevla_ros.core.messages import MessageError
+from irevla_ros.core.rotation import Pose, Vector
+from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.node import GraphNode
+from irevla_ros.nodes.parameters.franka import FrankaConfig
+from irevla_ros.ros import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from irevla_ros.ros.messages import JointState, PoseStamped, WrenchStamped
+from irevla_ros.ros.qos import SENSOR
+
+try:
+    from franka_msgs.msg import FrankaRobotState
+except ImportError:
+    FrankaRobotState = None
+HAS_FRANKA_MSGS = FrankaRobotState is not None
+
+NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+AGES = 50
+
+
+class ArmState:
+    """The newest of everything, None where nothing came: pose (base frame), joints [7] (rad), mode and errors.
+
+    ``wall_ns``: when a state of any kind came last, at first when this began to listen. ``ages_s``: of the last states, this
+    host's time at arrival minus their stamp. ``source``: which topic gives the pose; ``problem``: why the driver's is not
+    taken. ``speaks``: pass it on to the graph.
+    """
+
+    def __init__(self, node: GraphNode, config: FrankaConfig, speaks: bool = True) -> None:
+        self._node, self._config = node, config
+        self.pose: Pose | None = None
+        self.joints: Vector | None = None
+        self.joints_wall_ns = -1
+        self.mode: int | None = None
+        self.errors: tuple[str, ...] = ()
+        self.wall_ns = node.wall_ns()
+        self.ages_s: deque[float] = deque(maxlen=AGES)
+        self.source = ""
+        self.problem: MessageError | None = None
+        self._driver_wall_ns = -SECOND
+        self._error_names = tuple(FrankaRobotState().current_errors.get_fields_and_field_types()) if FrankaRobotState else ()
+        self._poses = node.create_publisher(PoseStamped, topics.POSE, SENSOR) if speaks else None
+        self._wrenches = node.create_publisher(WrenchStamped, topics.WRENCH, SENSOR) if speaks else None
+        name = config.broadcaster
+        if FrankaRobotState is not None:
+            self._read(FrankaRobotState, f"{name}/robot_state", self._on_state)
+        else:
+            self._read(PoseStamped, f"{name}/current_pose", self._on_pose)
+            self._read(WrenchStamped, f"{name}/external_wrench_in_base_frame", self._on_wrench)
+        self._read(JointState, topics.JOINTS, self._on_joints)
+
+    def _read(self, kind: Any, topic: str, take: Callable[[Any], object]) -> None:
+        """Take the newest message of a topic, ``state_hz`` times a second at most; the rest is not even decoded."""
+        period_ns, last = round(SECOND / self._config.state_hz), [0]
+
+        def received(raw: bytes) -> None:
+            wall_ns = self._node.wall_ns()
+            if wall_ns - last[0] < 0.9 * period_ns:
+                return
+            last[0] = wall_ns
+            try:
+                take(deserialize_message(raw, kind))
+            except MessageError as error:
+                self._node.refuse(topic, error)
+
+        native: Any = self._node
+        native.create_subscription(kind, topic, received, NEWEST, raw=True)
+
+    # ---- what arrives --------------------------------------------------------------------------------------------
+
+    def _on_state(self, state: Any) -> None:
+        self.mode = state.robot_mode
+        self.errors = tuple(name for name in self._error_names if getattr(state.current_errors, name))
+        self._joints(state.measured_joint_state)
+        self._on_pose(state.o_t_ee, state.header)
+        self._on_wrench(state.o_f_ext_hat_k)
+
+    def _on_wrench(self, message: WrenchStamped) -> None:
+        if self._wrenches is not None:
+            self._wrenches.publish(message)
+
+    def _on_pose(self, message: PoseStamped, header: Any = None) -> None:
+        self._heard(header or message.header)
+        self._driver_wall_ns = self._node.wall_ns()
+        frame = message.header.frame_id
+        if frame != self._config.frame:
+            self.problem = MessageError(f"the robot's pose is in frame {frame[:40]!r}", f"it is {self._config.frame!r}",
+                                        "set the parameter `frame` of franka, arbiter and teleop to it")  # fmt: skip
+            raise self.problem
+        self.problem = None
+        self._say(convert.pose_of(message), convert.stamp_of(header or message.header), self._config.broadcaster)
+
+    def _on_joints(self, message: JointState) -> None:
+        """``joint_states``: the arm's pose only where no broadcaster gives it."""
+        self._joints(message)
+        if self._node.wall_ns() - self._driver_wall_ns > self._config.silent_ns and self.joints is not None:
+            self.mode, self.errors = None, ()
+            self._heard(message.header)
+            self._say(forward(self.joints), convert.stamp_of(message.header), topics.JOINTS)
+
+    def _joints(self, message: JointState) -> None:
+        self.joints, self.joints_wall_ns = arm_joints(message.name, message.position), self._node.wall_ns()
+
+    def _heard(self, header: Any) -> None:
+        self.wall_ns = self._node.wall_ns()
+        stamp_ns = convert.stamp_of(header)
+        self.ages_s.append((self._node.now_ns() - stamp_ns) / SECOND)
+        self._node.seen(stamp_ns)
+
+    def _say(self, pose: Pose, stamp_ns: int, source: str) -> None:
+        self.pose, self.source = pose, source
+        if self._poses is not None:
+            self._poses.publish(convert.pose_message(pose, stamp_ns, self._config.frame))
+
+    # ---- questions -----------------------------------------------------------------------------------------------
+
+    def silent_ns(self) -> int:
+        """Wall time since the newest state."""
+        return self._node.wall_ns() - self.wall_ns
+
+    def fresh(self) -> bool:
+        return self.pose is not None and self.problem is None and self.silent_ns() <= self._config.silent_ns
+
+    def update_health(self) -> None:
+        if self.problem is not None:
+            self._node.health.check("state", Level.ERROR, str(self.problem))
+        elif not self.fresh():
+            self._node.health.check("state", Level.STALE, f"nothing for {self.silent_ns() / SECOND:.1f} s")
+        elif FrankaRobotState is None:
+            self._node.health.check("state", Level.WARN, "franka_msgs does not import: reflexes are seen late")
+        else:
+            self._node.health.check("state", Level.OK, f"from {self.source}")

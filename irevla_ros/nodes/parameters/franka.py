@@ -1,0 +1,80 @@
+"""What the franka node is set to, beside the parts that ``core`` brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from irevla_ros.core.durations import MILLISECOND, SECOND
+from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.gripper import GripperConfig
+from irevla_ros.core.reset_motion import ResetMotionConfig
+from irevla_ros.core.robot_checks import RobotCheckConfig
+from irevla_ros.core.robot_fault import RecoveryConfig
+from irevla_ros.nodes.parameters.reading import Reader
+
+
+class Commands(str, Enum):
+    """Who moves the arm to the arbiter's target."""
+
+    CRISP = "crisp"  # crisp_controllers' Cartesian impedance controller, by `target_pose`
+    SERVO = "servo"  # MoveIt Servo, by `servo_node/delta_twist_cmds`
+
+
+@dataclass(frozen=True)
+class ServoConfig:
+    """hz: of the twists (Servo drops those older than 0.1 s); linear_m_s, angular_rad_s: their largest; gain_hz: of the
+    twist for the distance to the target, 1/s."""
+
+    hz: float = 30.0
+    linear_m_s: float = 0.2
+    angular_rad_s: float = 0.8
+    gain_hz: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 10 < self.hz <= 1000 or min(self.linear_m_s, self.angular_rad_s, self.gain_hz) <= 0:
+            raise ConfigError(f"servo.hz, linear_m_s, angular_rad_s, gain_hz = {self.hz}, {self.linear_m_s}, "
+                              f"{self.angular_rad_s}, {self.gain_hz}", "above 10 Hz, and all positive",
+                              "give 30.0, 0.2, 0.8 and 4.0")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FrankaConfig:
+    """dry_run: nothing is moved, switched or recovered. frame, tip: of the robot in TF. arbiter: name of the only node whose
+    targets are passed on. controller: the one that follows them (of ros2_control; "" where Servo's own are always active);
+    broadcaster: the state's; hardware: the hardware component. state_hz: of what is passed on to the graph (the robot sends
+    1 kHz, too much for Python); silent_ns: of wall time, without any state, that count as a fault; oldest_ns: how long ago may
+    be what a target was computed from; target_ns: of wall time, how long Servo follows one; settle_ns: how long the reset waits
+    for the checks before the first engagement."""
+
+    dry_run: bool = True
+    frame: str = "base"
+    tip: str = "fr3_hand_tcp"
+    arbiter: str = "arbiter"
+    command: Commands = Commands.CRISP
+    controller: str = "cartesian_impedance_controller"
+    broadcaster: str = "franka_robot_state_broadcaster"
+    hardware: str = "FrankaHardwareInterface"
+    joint_names: tuple[str, ...] = tuple(f"fr3_joint{number}" for number in range(1, 8))
+    state_hz: float = 50.0
+    silent_ns: int = SECOND // 2
+    oldest_ns: int = SECOND
+    target_ns: int = 200 * MILLISECOND
+    settle_ns: int = 5 * SECOND
+    servo: ServoConfig = field(default_factory=ServoConfig)
+    gripper: GripperConfig = field(default_factory=GripperConfig)
+    reset: ResetMotionConfig = field(default_factory=ResetMotionConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    checks: RobotCheckConfig = field(default_factory=RobotCheckConfig)
+
+    def __post_init__(self) -> None:
+        if not 10 <= self.state_hz <= 1000 or min(self.silent_ns, self.oldest_ns, self.target_ns, self.settle_ns) <= 0:
+            times = [time / SECOND for time in (self.silent_ns, self.oldest_ns, self.target_ns, self.settle_ns)]
+            raise ConfigError(f"state_hz = {self.state_hz}, silent_s, oldest_s, target_s, settle_s = {times}",
+                              "10 to 1000 Hz, and positive times", "give 50.0, 0.5, 1.0, 0.2 and 5.0")  # fmt: skip
+        if len(self.joint_names) != 7:
+            raise ConfigError(f"joint_names = {list(self.joint_names)}", "the arm has seven joints", "name all")
+
+
+def settings(read: Reader) -> FrankaConfig:
+    return read(FrankaConfig)
