@@ -31,8 +31,8 @@ def test_each_shipped_graph_has_a_launch_file_of_one_call() -> None:
 
 def test_every_program_of_a_graph_is_a_node() -> None:
     programs = {spec.program or name for graph in FILES for name, spec in load_graph(graph).nodes.items()}
-    missing = {name for name in programs if not (ROOT / "irevla_ros" / "nodes" / f"{name}.py").is_file()}
-    assert missing == set()
+    nodes = ROOT / "irevla_ros" / "nodes"
+    assert all((nodes / f"{name}.py").is_file() or (nodes / name / "__main__.py").is_file() for name in programs)
 
 
 class TestDescription:
@@ -123,3 +123,26 @@ class TestDescription:
         assert defaults["dry_run"] == "true" and defaults["network"] == "false"
         with pytest.raises(ConfigError, match="dry_run:=no: it is true or false"):
             self.expand("franka", run=str(tmp_path / "run"), dry_run="no")
+
+    def test_the_robots_own_launch_file_is_included_for_each_arm_where_that_is_asked_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from launch.actions import IncludeLaunchDescription
+        from launch_ros.actions import Node
+
+        share = tmp_path / "share" / "franka_bringup"
+        (share / "launch").mkdir(parents=True)
+        (share / "launch" / "franka.launch.py").write_text("")
+        index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
+        index.mkdir(parents=True)
+        (index / "franka_bringup").touch()
+        monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+        run = str(tmp_path / "run")
+        _, actions = self.expand("franka", run=run)
+        assert not [action for action in actions if isinstance(action, IncludeLaunchDescription)]
+        _, actions = self.expand("franka", run=run, bringup="true", arms="left,right", robot_ip="10.0.0.2")
+        included = [dict(action.launch_arguments) for action in actions if isinstance(action, IncludeLaunchDescription)]
+        common = {"robot_ip": "10.0.0.2", "robot_type": "fr3", "load_gripper": "true", "use_fake_hardware": "false"}
+        assert included == [common | {"namespace": "left"}, common | {"namespace": "right"}]
+        spawners = [action for action in actions if isinstance(action, Node) and action.node_executable == "spawner"]
+        assert len(spawners) == 2

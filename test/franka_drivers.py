@@ -1,0 +1,326 @@
+"""The nodes of the fake Franka: what franka_ros2, crisp_controllers and MoveIt Servo serve."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from control_msgs.action import FollowJointTrajectory, GripperCommand
+from controller_manager_msgs.msg import ControllerState, HardwareComponentState
+from controller_manager_msgs.srv import (
+    ListControllers,
+    ListHardwareComponents,
+    SetHardwareComponentState,
+    SwitchController,
+)
+from franka_msgs.action import ErrorRecovery, Grasp, Homing, Move, PTPMotion
+from franka_msgs.msg import FrankaRobotState, TargetStatus
+from geometry_msgs.msg import PoseStamped, TransformStamped, TwistStamped, WrenchStamped
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+
+from franka_arm import FakeArm
+from franka_robot import CRISP, HARDWARE, TRAJECTORY, Robot
+from irevla_ros.core.rotation import Pose
+from irevla_ros.nodes.convert import header, pose_message, pose_of, stamp_of
+
+JOINTS = [f"fr3_joint{number}" for number in range(1, 8)]
+EMA = 0.1  # crisp's filter.target_pose, each millisecond
+CLIP_M = 0.1  # crisp's task.error_clip
+STANDS_S = 0.4  # a gripper that has not moved for so long is where it can get
+SERVO_S = 0.1  # incoming_command_timeout
+SERVO_HZ = CRISP_HZ = 60.0
+
+
+class ControllerManager(Node):
+    def __init__(self, robot: Robot) -> None:
+        super().__init__("controller_manager")
+        self._robot = robot
+        self.create_service(ListControllers, "~/list_controllers", self._controllers)
+        self.create_service(ListHardwareComponents, "~/list_hardware_components", self._components)
+        self.create_service(SwitchController, "~/switch_controller", self._switch)
+        self.create_service(SetHardwareComponentState, "~/set_hardware_component_state", self._set)
+
+    def _controllers(self, _: Any, response: Any) -> Any:
+        response.controller = [ControllerState(name=name, type=one.type, state="active" if one.active else "inactive")
+                               for name, one in self._robot.controllers.items()]  # fmt: skip
+        return response
+
+    def _components(self, _: Any, response: Any) -> Any:
+        component = HardwareComponentState(name=HARDWARE, type="system")
+        component.state.label = self._robot.hardware
+        component.state.id = {"active": 3, "unconfigured": 1}[self._robot.hardware]
+        response.component = [component]
+        return response
+
+    def _switch(self, request: Any, response: Any) -> Any:
+        response.ok = self._robot.switch(list(request.activate_controllers), list(request.deactivate_controllers))
+        return response
+
+    def _set(self, request: Any, response: Any) -> Any:
+        response.ok = request.name == HARDWARE and request.target_state.label == "active" and self._robot.activate_hardware()
+        response.state.label = self._robot.hardware
+        return response
+
+
+class Broadcaster(Node):
+    """franka_robot_state_broadcaster, and robot_state_publisher's TF of the tip. Inactive, it is silent; on hardware that has
+    failed it repeats its last state with new stamps (Humble)."""
+
+    def __init__(self, world: Any, best_effort: Any) -> None:
+        super().__init__("franka_robot_state_broadcaster")
+        self._world, self._robot, self._arm = world, world.robot, world.arm
+        self._states = self.create_publisher(FrankaRobotState, "~/robot_state", 10)
+        self._poses = self.create_publisher(PoseStamped, "~/current_pose", best_effort)
+        self._joints = self.create_publisher(JointState, "~/measured_joint_states", best_effort)
+        self._wrenches = self.create_publisher(WrenchStamped, "~/external_wrench_in_base_frame", best_effort)
+        self._tf = self.create_publisher(TFMessage, "/tf", 100)
+        self._last = FrankaRobotState()
+        self.create_timer(1 / world.state_hz, self._tick)
+        self.create_timer(0.05, self._transform)
+
+    def _tick(self) -> None:
+        robot = self._robot
+        if not robot.controllers["franka_robot_state_broadcaster"].active:
+            return
+        if robot.hardware == "active":
+            self._last = self._read()
+        state = self._last
+        state.header = header(self._world.now_ns(), self._world.frame)
+        for part in (state.o_t_ee, state.measured_joint_state, state.o_f_ext_hat_k):
+            part.header = state.header
+        self._states.publish(state)
+        self._poses.publish(state.o_t_ee)
+        self._joints.publish(state.measured_joint_state)
+        self._wrenches.publish(state.o_f_ext_hat_k)
+
+    def _read(self) -> Any:
+        state, arm = FrankaRobotState(), self._arm
+        mode, errors = self._robot.seen()
+        state.robot_mode = int(mode)
+        for name in errors:
+            setattr(state.current_errors, name, True)
+        state.measured_joint_state = JointState(name=JOINTS, position=arm.joints().tolist(), velocity=arm.velocities().tolist())
+        tip = arm.tip()
+        state.o_t_ee = pose_message(Pose.of(tip.p + [0, 0, self._world.tcp_off_m], tip.quaternion), 0, self._world.frame)
+        force = state.o_f_ext_hat_k.wrench.force
+        force.x, force.y, force.z = map(float, arm.force())
+        state.control_command_success_rate = 1.0
+        return state
+
+    def _transform(self) -> None:
+        tip = self._arm.tip()
+        message = TransformStamped(header=header(self._world.now_ns(), "base"), child_frame_id="fr3_hand_tcp")
+        at, turn = message.transform.translation, message.transform.rotation
+        at.x, at.y, at.z = tip.position
+        turn.x, turn.y, turn.z, turn.w = tip.quaternion
+        self._tf.publish(TFMessage(transforms=[message]))
+
+
+class Crisp(Node):
+    """crisp_controllers' CartesianController: it looks at neither stamp nor frame, ignores a topic that two publish on, goes to
+    its last target for ever, and on activation stays where it is, unless a target came while it was inactive: that one it takes
+    up then."""
+
+    def __init__(self, robot: Robot, arm: FakeArm) -> None:
+        super().__init__(CRISP)
+        self._robot, self._arm = robot, arm
+        self._new: Pose | None = None
+        self._target: Pose | None = None
+        self._filtered: Pose | None = None
+        self.ignored = 0
+        self.create_subscription(PoseStamped, "target_pose", self._on_target, 1)
+        self.create_timer(1 / CRISP_HZ, self._update)
+
+    def _on_target(self, message: PoseStamped) -> None:
+        if len(self.get_publishers_info_by_topic("target_pose")) > 1:
+            self.ignored += 1
+            text = "Ignoring target_pose message due to multiple publishers detected!"
+            self.get_logger().warning(text, throttle_duration_sec=1)
+            return
+        self._new = pose_of(message)
+
+    def _update(self) -> None:
+        robot, arm = self._robot, self._arm
+        if CRISP in robot.activated:
+            robot.activated.remove(CRISP)
+            self._target = self._filtered = arm.tip()
+        if not robot.controllers[CRISP].active or not robot.moves():
+            return
+        if self._new is not None:
+            self._target, self._new = self._new, None
+        assert self._target is not None and self._filtered is not None
+        keep = (1 - EMA) ** (1000 / CRISP_HZ)
+        self._filtered = Pose.of(keep * self._filtered.p + (1 - keep) * self._target.p, self._target.quaternion)
+        here = arm.tip()
+        arm.follow(Pose.of(here.p + np.clip(self._filtered.p - here.p, -CLIP_M, CLIP_M), self._filtered.quaternion))
+
+
+class Servo(Node):
+    """MoveIt Servo with command_in_type speed_units: commands older than 0.1 s are dropped, and the arm halts."""
+
+    def __init__(self, robot: Robot, arm: FakeArm) -> None:
+        super().__init__("servo_node")
+        self._robot, self._arm = robot, arm
+        self._newest: TwistStamped | None = None
+        self.dropped = 0
+        self.create_subscription(TwistStamped, "~/delta_twist_cmds", self._on_twist, 10)
+        self.create_timer(1 / SERVO_HZ, self._update)
+
+    def _on_twist(self, message: TwistStamped) -> None:
+        self._newest = message
+
+    def _update(self) -> None:
+        message = self._newest
+        if message is None or not self._robot.controllers[TRAJECTORY].active or not self._robot.moves():
+            return
+        if self.get_clock().now().nanoseconds - stamp_of(message.header) > SERVO_S * 1e9:
+            self._newest = None
+            self.dropped += 1
+            self._arm.stop()
+            return
+        linear, angular = message.twist.linear, message.twist.angular
+        self._arm.twist([linear.x, linear.y, linear.z], [angular.x, angular.y, angular.z])
+
+
+class BlockingServer(Node):
+    """Actions as rclcpp's of franka_ros2: every goal is accepted, and its thread blocks until it is done."""
+
+    def serve(self, kind: Any, name: str, execute: Any, on_cancel: Any = lambda: None) -> None:
+        def cancel(_: Any) -> CancelResponse:
+            on_cancel()
+            return CancelResponse.ACCEPT
+
+        ActionServer(self, kind, name, execute, goal_callback=lambda _: GoalResponse.ACCEPT, cancel_callback=cancel,
+                     callback_group=self._group)  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._group = ReentrantCallbackGroup()
+
+
+class ActionNode(BlockingServer):
+    """action_server of franka_hardware. After one motion was cancelled it aborts every other until the driver is started again:
+    ``running_`` of its ptp_motion_handler is never set back (humble 2.5, jazzy 3.4)."""
+
+    def __init__(self, robot: Robot, arm: FakeArm) -> None:
+        super().__init__("action_server")
+        self._robot, self._arm, self._cancelled = robot, arm, threading.Event()
+        self.serve(ErrorRecovery, "~/error_recovery", self._recover)
+        self.serve(PTPMotion, "~/ptp_motion", self._ptp, self._cancelled.set)
+
+    def _recover(self, goal: Any) -> Any:
+        time.sleep(0.3)
+        goal.succeed() if self._robot.recover() else goal.abort()
+        return ErrorRecovery.Result()
+
+    def _ptp(self, goal: Any) -> Any:
+        """Joint motion by the control box, which must not be under another's control."""
+        robot, wanted = self._robot, np.array(goal.request.goal_joint_configuration)
+        result = PTPMotion.Result()
+        result.target_status.status = TargetStatus.ABORTED
+        if self._cancelled.is_set():
+            result.error_message = "No motion found with the given motion ID. Might be already finished or aborted."
+        elif robot.commanding() or not robot.moves():
+            result.error_message = "libfranka: Move command rejected: command not possible in the current mode"
+        else:
+            self._arm.joints_to(wanted, float(min(goal.request.maximum_joint_velocities)))
+            while robot.moves() and not self._cancelled.is_set():
+                if np.abs(self._arm.joints() - wanted).max() <= goal.request.goal_tolerance:
+                    result.target_status.status = TargetStatus.TARGET_REACHED
+                    goal.succeed()
+                    return result
+                time.sleep(0.01)
+            self._arm.stop()
+            result.error_message = "cancelled" if self._cancelled.is_set() else "motion aborted by reflex"
+        goal.abort()
+        return result
+
+
+class JointTrajectory(BlockingServer):
+    """fr3_arm_controller's action."""
+
+    def __init__(self, robot: Robot, arm: FakeArm) -> None:
+        super().__init__(TRAJECTORY)
+        self._robot, self._arm = robot, arm
+        self.serve(FollowJointTrajectory, "~/follow_joint_trajectory", self._follow)
+
+    def _follow(self, goal: Any) -> Any:
+        robot, result = self._robot, FollowJointTrajectory.Result()
+        if robot.controllers[TRAJECTORY].active and robot.moves():
+            point = goal.request.trajectory.points[-1]
+            wanted = np.array(point.positions)
+            seconds = point.time_from_start.sec + point.time_from_start.nanosec / 1e9
+            self._arm.joints_to(wanted, float(np.abs(wanted - self._arm.joints()).max()) / seconds)
+            end = time.monotonic() + seconds + 1.0
+            while robot.moves() and time.monotonic() < end:
+                if np.abs(self._arm.joints() - wanted).max() < 0.01:
+                    goal.succeed()
+                    return result
+                time.sleep(0.01)
+        result.error_code, result.error_string = -1, "controller is not active"
+        goal.abort()
+        return result
+
+
+class GripperNode(BlockingServer):
+    """franka_gripper: one command at a time, the next waits; ``stop`` ends the one under way. ``goals`` counts them."""
+
+    def __init__(self, arm: FakeArm) -> None:
+        super().__init__("franka_gripper")
+        self._arm, self._busy, self._stopped = arm, threading.Lock(), threading.Event()
+        self.goals = 0
+        self.create_service(Trigger, "~/stop", self._stop, callback_group=self._group)
+        self.serve(Homing, "~/homing", lambda goal: self._run(goal, Homing.Result(), 0.08, 0.1), self._stopped.set)
+        self.serve(Move, "~/move", self._move, self._stopped.set)
+        self.serve(Grasp, "~/grasp", self._grasp, self._stopped.set)
+        self.serve(GripperCommand, "~/gripper_action", self._command, self._stopped.set)
+        self._states = self.create_publisher(JointState, "~/joint_states", 1)
+        self.create_timer(1 / 15, self._show)
+
+    def _show(self) -> None:
+        half = self._arm.width() / 2
+        names, stamped = ["fr3_finger_joint1", "fr3_finger_joint2"], header(self.get_clock().now().nanoseconds)
+        self._states.publish(JointState(header=stamped, name=names, position=[half, half]))
+
+    def _stop(self, _: Any, response: Any) -> Any:
+        self._stopped.set()
+        self._arm.grip(self._arm.width(), 0.0)
+        response.success = True
+        return response
+
+    def _move(self, goal: Any) -> Any:
+        return self._run(goal, Move.Result(), goal.request.width, goal.request.speed)
+
+    def _grasp(self, goal: Any) -> Any:
+        asked = goal.request
+        reached = (asked.width - asked.epsilon.inner, asked.width + asked.epsilon.outer)
+        return self._run(goal, Grasp.Result(), asked.width, asked.speed, reached)
+
+    def _command(self, goal: Any) -> Any:
+        result = GripperCommand.Result()
+        self._run(goal, result, 2 * goal.request.command.position, 0.1)
+        return result
+
+    def _run(self, goal: Any, result: Any, width: float, speed: float, reached: tuple[float, float] | None = None) -> Any:
+        self.goals += 1
+        with self._busy:
+            self._stopped.clear()
+            self._arm.grip(width, speed)
+            before, moved_at = self._arm.width(), time.monotonic()
+            while time.monotonic() - moved_at < STANDS_S and not self._stopped.is_set():
+                time.sleep(0.02)
+                if abs(self._arm.width() - before) > 1e-3:
+                    before, moved_at = self._arm.width(), time.monotonic()
+            low, high = reached or (width - 0.004, width + 0.004)
+            good = low <= self._arm.width() <= high and not self._stopped.is_set()
+        if hasattr(result, "success"):
+            result.success = good
+        goal.succeed() if good else goal.abort()
+        return result
