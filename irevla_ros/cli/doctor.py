@@ -6,6 +6,7 @@ examples:
   irevla doctor
   irevla doctor --runs /data/runs       the folder whose disk space counts
   irevla doctor --clocks                also the clocks of the other hosts (docs/middleware.md)
+  irevla doctor --robot                 also the Franka, its drivers running (docs/franka.md); --robot left: in that namespace
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ import numpy as np
 from irevla_ros import __version__
 from irevla_ros.cli.runs import RUNS
 from irevla_ros.core.errors import IrevlaError
+from irevla_ros.core.health import Level
 from irevla_ros.ros import hosts
-from irevla_ros.ros.backend import choose
+from irevla_ros.ros.backend import Backend, choose
 
 if TYPE_CHECKING:
     import gymnasium
@@ -73,6 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clocks", action="store_true", help="measure the clocks of the other hosts of the graph")
     parser.add_argument("--clock-limit", type=float, default=20.0, metavar="MS",
                         help="milliseconds that they may be apart (default: %(default)g)")  # fmt: skip
+    parser.add_argument("--robot", nargs="?", const="", metavar="NAMESPACE",
+                        help="what the franka node checks before it lets the arm be engaged")  # fmt: skip
+    parser.add_argument("--robot-params", default="franka", metavar="FILE",
+                        help="parameters of the franka node, as for ros2 launch (default: %(default)s)")  # fmt: skip
     hosts.add_options(parser)
 
 
@@ -85,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     if args.clocks:
         hosts.settle(args, os.environ)
         checks.append(lambda: check_clocks(args.clock_limit / 1e3))
+    if args.robot is not None:
+        checks.append(lambda: check_robot(args.robot, args.robot_params))
     count = dict.fromkeys(Status, 0)
     print(f"irevla {__version__}")
     for check in checks:
@@ -176,6 +184,22 @@ def check_clocks(limit_s: float) -> Iterator[Check]:
         else:
             remedy = f"more than {1e3 * limit_s:g} ms may be between them: synchronise both hosts (chrony, PTP)"
             yield Check(f"clock of {host}", Status.FAIL, str(offset), remedy)
+
+
+def check_robot(namespace: str, parameters: str) -> Iterator[Check]:
+    """What the franka node looks at before the first engagement."""
+    kinds = {Level.OK: Status.OK, Level.ERROR: Status.FAIL}
+    try:
+        choice = choose(os.environ)
+        if choice.backend is not Backend.NATIVE:
+            yield Check("robot", Status.FAIL, f"no rclpy here: {choice.reason}", "source ROS 2 for this Python, then repeat")
+            return
+        found = importlib.import_module("irevla_ros.nodes.franka.doctor").examine(namespace, parameters)
+    except IrevlaError as error:
+        yield Check("robot", Status.FAIL, str(error), "docs/franka.md")
+        return
+    for one in found:
+        yield Check(f"robot: {one.name}", kinds.get(one.level, Status.WARN), one.found, one.remedy)
 
 
 def check_weights() -> Iterator[Check]:

@@ -6,15 +6,25 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
 
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
@@ -28,7 +38,20 @@ from irevla_ros.ros.errors import CONFIGURATION
 RESPAWN_S = 2.0
 
 
-def graph_description(name: str, arguments: Mapping[str, tuple[Any, str]] | None = None) -> LaunchDescription:
+@dataclass(frozen=True)
+class Bringup:
+    """The robot's own launch file, ``file`` of ``package``: included for each arm, in its namespace, where the argument
+    ``bringup`` is true, and then ``controller`` is loaded, inactive. arguments: name -> (default, description); an empty one is
+    left to that launch file."""
+
+    package: str
+    file: str
+    controller: str
+    arguments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def graph_description(name: str, arguments: Mapping[str, tuple[Any, str]] | None = None,
+                      bringup: Bringup | None = None) -> LaunchDescription:  # fmt: skip
     """Launch the shipped graph ``name``.
 
     arguments: ROS parameters of all nodes that are arguments of the launch file: name -> (default, description). The type
@@ -51,11 +74,22 @@ def graph_description(name: str, arguments: Mapping[str, tuple[Any, str]] | None
         *(DeclareLaunchArgument(_argument(option), default_value="", description=f"{text}; IREVLA_ROS=embedded alone")
           for option, (_, _, text) in hosts.OPTIONS.items()),
         *(DeclareLaunchArgument(key, default_value=_text(default), description=text) for key, (default, text) in given.items()),
-        OpaqueFunction(function=partial(_actions, given)),
+        *(_bringup_arguments(bringup) if bringup is not None else ()),
+        OpaqueFunction(function=partial(_actions, given, bringup)),
     ])  # fmt: skip
 
 
-def _actions(given: Mapping[str, tuple[Any, str]], context: LaunchContext) -> list[Any]:
+def _bringup_arguments(bringup: Bringup) -> list[DeclareLaunchArgument]:
+    where = f"of {bringup.package}, with bringup:=true"
+    return [
+        DeclareLaunchArgument("bringup", default_value="false", choices=["true", "false"],
+                              description=f"include {bringup.file} of {bringup.package}: the robot's drivers"),
+        *(DeclareLaunchArgument(key, default_value=default, description=f"{text} ({where})")
+          for key, (default, text) in bringup.arguments.items()),
+    ]  # fmt: skip
+
+
+def _actions(given: Mapping[str, tuple[Any, str]], bringup: Bringup | None, context: LaunchContext) -> list[Any]:
     said = context.launch_configurations
     graph = load_graph(said["config"], [f"arms=[{said['arms']}]"] if said["arms"] else [])
     half = graph.half(said["side"]) if said["side"] else graph
@@ -76,7 +110,21 @@ def _actions(given: Mapping[str, tuple[Any, str]], context: LaunchContext) -> li
              for name, spec in half.nodes.items() for arm in (half.arms if spec.each == "arm" else ("",))]  # fmt: skip
     endings = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=partial(_when_ended, spec.ends_graph)))
                for spec, node in nodes]  # fmt: skip
-    return [*variables, *(node for _, node in nodes), *endings]
+    wanted = bringup is not None and said["bringup"] == "true" and said["side"] in ("", "robot")
+    robots = _robots(bringup, graph, said) if bringup is not None and wanted else []
+    return [*variables, *robots, *(node for _, node in nodes), *endings]
+
+
+def _robots(bringup: Bringup, graph: GraphSpec, said: Mapping[str, str]) -> list[Any]:
+    share = Path(FindPackageShare(bringup.package).find(bringup.package))
+    source = PythonLaunchDescriptionSource(str(share / "launch" / bringup.file))
+    passed = {key: said[key] for key in bringup.arguments if said[key]}
+    found: list[Any] = []
+    for arm in graph.arms:
+        found.append(IncludeLaunchDescription(source, launch_arguments={**passed, "namespace": arm}.items()))
+        found.append(Node(package="controller_manager", executable="spawner", namespace=arm, output="screen",
+                          arguments=[bringup.controller, "--inactive"]))  # fmt: skip
+    return found
 
 
 def _node(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Path], python: str) -> Node:
