@@ -146,7 +146,7 @@ def main() -> None:
     rows = ["| what is wrong | what you are told |", "|---|---|"]
     for what, told in CASES.items():
         line = " ".join(told().removeprefix(LAUNCH).split()).replace("|", "/")
-        rows.append(f"| {what} | `{line[:420]}` |")
+        rows.append(f"| {what} | `` {line[:420]} `` |" if "`" in line else f"| {what} | `{line[:420]}` |")
         print(rows[-1], flush=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "franka_errors.md").write_text("\n".join(rows) + "\n")

@@ -57,8 +57,8 @@ OURS = {
     "/**/reward": {"detector": "oracle"},
     "/**/franka": {"reset.velocity_rad_s": 1.0, "recovery.in_a_row": 3},
     "/**/learner": {"evaluate_expert": 0, "evaluate_unseen": 0, "gate": 0,
-                    "overrides": ["evaluation=1", "demos=1", "learning.demos=4", "learning.episodes_per_update=5",
-                                  "learning.max_episodes=1000", "sacfd.critic_warmup=200"]},
+                    "overrides": ["evaluation=1", "demos=1", "learning.demos=1", "learning.episodes_per_update=5",
+                                  "learning.max_episodes=1000", "sacfd.critic_warmup=50", "sacfd.update_to_data=0.2"]},
 }  # fmt: skip
 
 
@@ -128,8 +128,8 @@ class Bystander:
         self.did[state.episode_id] = what
 
     def _drive(self) -> None:
-        """A device that was silent counts once it was let go of; then forward and up a little with the deadman held, let go, and
-        give the arm back."""
+        """A device that was silent counts once it was let go of; then forward and up a little with the deadman held, let go,
+        and give the arm back."""
         for _ in range(6):
             self._press({}, {})
         end = time.monotonic() + DRIVES_S
@@ -221,7 +221,8 @@ def report(found: dict[str, Any]) -> str:
     lines = [
         "# A session on the fake Franka",
         "",
-        f"`python bench/franka_fake.py --distro {found['distro']} --rate {found['rate_hz']:g}`: {found['machine']}.",
+        f"`python bench/franka_fake.py --distro {found['distro']} --rate {found['rate_hz']:g}`, {found['machine']['date']}:",
+        f"{found['machine']['cores']} cores, load {found['machine']['load_1min']} at the end, other work's included;",
         f"{found['seconds']} s from the start of both graphs; {len(episodes)} of {found['wanted']} episodes are on disk.",
         "",
         f"- how they ended: {', '.join(f'{n} x {what}' for what, n in sorted(reasons.items()))}",

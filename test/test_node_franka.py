@@ -71,6 +71,7 @@ def test_reset_takes_the_arm_to_the_seeds_start_pose_and_a_run_follows_the_arbit
     assert np.linalg.norm(arm.tip - (before + [0.0, 0.0, 0.05])) < 0.005
 
     arm.peer.play(Request(Verb.STOP), arm.now_ns())
+    arm.peer.play(Request(Verb.SEALED), arm.now_ns())
     arm.pause(0.3)
     after = arm.tip
     arm.drive(after + [0.0, 0.0, -0.05], 1.0)  # the run is over

@@ -171,7 +171,8 @@ class FrankaNode(GraphNode):
     def _watch(self) -> None:
         state, fault = self._state, self._fault()
         self._note(fault)
-        self._gate.closed = self._gripper.closed = self._closed(state, fault)
+        self._gate.closed = self._closed(state, fault, (Phase.RUN, Phase.END))  # after a run the arbiter still brakes
+        self._gripper.closed = self._closed(state, fault, (Phase.RUN,))
         if state is None or self.wall_ns() - self._said_wall_ns < REPEAT_S * SECOND:
             return
         if state.phase is Phase.RESET and self._done is not None and self._done.episode_id == state.episode_id:
@@ -181,12 +182,12 @@ class FrankaNode(GraphNode):
         elif state.phase in (Phase.READY, Phase.RUN) and fault is not None and not self._config.dry_run:
             self._end(Verb.FAULT, fault.what, state)
 
-    def _closed(self, state: EpisodeState | None, fault: Fault | None) -> str:
+    def _closed(self, state: EpisodeState | None, fault: Fault | None, opened: tuple[Phase, ...]) -> str:
         if self._config.dry_run:
             return "dry_run is true"
         if fault is not None:
             return fault.what
-        if state is None or state.phase is not Phase.RUN or not self._is_ready(state):
+        if state is None or state.phase not in opened or not self._is_ready(state):
             return "no run is on"
         return ""
 
