@@ -21,6 +21,7 @@ endif
 TORCH_PIN := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+NEED_ROS := bench/franka_fake.py bench/franka_errors.py
 INSTALLED := $(VENV)/.installed-$(TORCH)
 BENCH_INSTALLED := $(VENV)/.installed-bench
 
@@ -58,7 +59,7 @@ types: $(INSTALLED)
 
 bench: $(BENCH_INSTALLED)
 	[ -d runs/sft-seed1/checkpoints/sft ] || $(BIN)/irevla sft --seed 1
-	set -e; for script in $(filter-out bench/graph_watch.py bench/graph_relay.py,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+	set -e; for script in $(filter-out bench/graph_watch.py bench/graph_relay.py $(NEED_ROS),$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

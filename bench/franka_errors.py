@@ -103,7 +103,7 @@ def of_launch(line: str, *arguments: str) -> str:
         file.write_text("\n".join(f"    {line}" if line and name in one else one for one in text.splitlines()))
         told = of_command("ros2", "launch", "irevla_ros", "franka.launch.py", f"params_file:={file}", f"run:={folder}/run",
                           *arguments)  # fmt: skip
-        return told.replace(str(file), "mine.yaml")
+        return re.sub(r"searching: \[.*?\]", "searching: [...]", told.replace(str(file), "mine.yaml"))
 
 
 def without_franka_msgs() -> str:
