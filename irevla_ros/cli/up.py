@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 def operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:
     """What a person has to do for episodes to begin; nothing where they begin by themselves."""
-    waiting = [name.rpartition("/")[0] for name, found in settings.items()
-               if isinstance(found, EpisodeSettings) and found.orders.operator_starts]  # fmt: skip
+    waiting = [name.rpartition("/")[0] for name, found in settings.items() if isinstance(found, EpisodeSettings)
+               and (found.orders.operator_starts or found.machine.confirm_required or found.machine.engage_required)]
     if not waiting:
         return []
     devices = sorted({found.device for found in settings.values() if isinstance(found, TeleopConfig)} - {"keyboard"})
