@@ -23,7 +23,7 @@ from franka_cell import FAKE, QUICK, cell, words  # noqa: E402
 from irevla_ros.core.episode_machine import EpisodeConfig  # noqa: E402
 from irevla_ros.core.episode_state import Request, ResetDone, Verb  # noqa: E402
 from irevla_ros.nodes import topics  # noqa: E402
-from irevla_ros.ros import DurabilityPolicy, Node, QoSProfile  # noqa: E402
+from irevla_ros.ros import DurabilityPolicy, QoSProfile  # noqa: E402
 from irevla_ros.ros.messages import PoseStamped  # noqa: E402
 from irevla_ros.ros.qos import COMMAND  # noqa: E402
 from node_toys import Peer  # noqa: E402
@@ -45,20 +45,19 @@ def with_another(kind: str) -> str:
     """A second publisher of what moves the arm, or a listener that wants a latched topic."""
     with cell(settle_s="2.0") as made:
         made.pause(1.5)
-        other = Node("other")
-        made.nodes.append(other)
-        if kind == "listener":
-            other.create_subscription(PoseStamped, topics.TARGET, lambda _: None, LATCHING)
-        else:
-            other.create_publisher(PoseStamped, kind, COMMAND)
-        made.pause(1.0)
-        return made.reset().failure
+        with made.joined_by("other") as other:
+            if kind == "listener":
+                other.create_subscription(PoseStamped, topics.TARGET, lambda _: None, LATCHING)
+            else:
+                other.create_publisher(PoseStamped, kind, COMMAND)
+            made.pause(1.0)
+            return made.reset().failure
 
 
 def after_user_stop() -> str:
     with cell() as made:
         made.run()
-        made.peer.trigger("fake/user_stop", *made.nodes[1:])
+        made.trigger("fake/user_stop")
         made.pause(0.05)
         return made.reset().failure
 
@@ -66,7 +65,7 @@ def after_user_stop() -> str:
 def after_budget() -> str:
     with cell(recovery__in_a_row="1") as made:
         for _ in range(2):
-            made.peer.trigger("fake/reflex", *made.nodes[1:])
+            made.trigger("fake/reflex")
             made.pause(1.5)
             failure = made.reset().failure
         return failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +15,15 @@ from irevla_ros.core.episode_state import Phase, Request, ResetDone, Verb
 from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.franka.node import FrankaNode
-from irevla_ros.ros import Node
-from irevla_ros.ros.messages import JointState, PoseStamped
+from irevla_ros.ros import Node, SingleThreadedExecutor
+from irevla_ros.ros.messages import JointState, PoseStamped, Trigger
 from irevla_ros.ros.qos import COMMAND, SENSOR
 from node_toys import Peer
-from ros_toys import Process, opened, spin_for, spin_until
+from ros_toys import DEADLINE_S, Process, opened
 
 FAKE = Path(__file__).with_name("franka_fake.py")
 PERIOD_S = 0.1
-QUICK = {"dry_run": "false", "reset.velocity_rad_s": "1.5", "reset.tolerance_rad": "0.02", "recovery.step_s": "5.0",
+QUICK = {"dry_run": "false", "reset.velocity_rad_s": "1.5", "reset.tolerance_rad": "0.02", "recovery.step_s": "10.0",
          "checks.clock_s": "0.1"}  # fmt: skip
 
 
@@ -32,7 +33,9 @@ class Cell:
     def __init__(self) -> None:
         self.peer, self.arbiter, self.node = Peer(), Node("arbiter"), FrankaNode()
         self.peer.machine.config = EpisodeConfig(("robot",), reset_ns=10**12)
-        self.nodes: list[Node] = [self.peer, self.arbiter, self.node]
+        self._executor = SingleThreadedExecutor()  # one for all its life, as in a process
+        for node in (self.peer, self.arbiter, self.node):
+            self._executor.add_node(node)
         self.poses: list[PoseStamped] = self.peer.take(PoseStamped, topics.POSE, SENSOR)
         self.widths: list[JointState] = self.peer.take(JointState, topics.GRIPPER, SENSOR)
         self.done: list[ResetDone] = self.peer.hear(ResetDone, topics.RESET_DONE)
@@ -41,11 +44,35 @@ class Cell:
         self.targets = self.arbiter.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
         self.grip = self.arbiter.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
 
-    def until(self, predicate: Callable[[], Any], timeout_s: float = 30.0) -> None:
-        spin_until(predicate, *self.nodes, timeout_s=timeout_s)
+    def until(self, predicate: Callable[[], Any], timeout_s: float = DEADLINE_S) -> None:
+        end = time.monotonic() + timeout_s
+        while not predicate():
+            assert time.monotonic() < end, f"did not happen within {timeout_s} s"
+            self._executor.spin_once(timeout_sec=0.05)
 
     def pause(self, seconds: float) -> None:
-        spin_for(seconds, *self.nodes)
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end, seconds + DEADLINE_S)
+
+    def trigger(self, service: str) -> Any:
+        """A Trigger service's answer."""
+        client = self.peer.create_client(Trigger, service)
+        self.until(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        self.until(future.done)
+        self.peer.destroy_client(client)
+        return future.result()
+
+    @contextmanager
+    def joined_by(self, name: str) -> Iterator[Node]:
+        """Another node in the graph, for a while."""
+        node = Node(name)
+        self._executor.add_node(node)
+        try:
+            yield node
+        finally:
+            self._executor.remove_node(node)
+            node.destroy_node()
 
     def now_ns(self) -> int:
         return int(self.node.now_ns())
@@ -80,7 +107,8 @@ class Cell:
             self.pause(PERIOD_S)
 
     def close(self) -> None:
-        for node in self.nodes:
+        self._executor.shutdown()
+        for node in (self.peer, self.arbiter, self.node):
             node.destroy_node()
 
 

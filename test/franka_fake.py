@@ -21,8 +21,9 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from franka_actions import ActionNode, GripperNode, JointTrajectory
 from franka_arm import FakeArm
-from franka_drivers import ActionNode, Broadcaster, ControllerManager, Crisp, GripperNode, JointTrajectory, Servo
+from franka_drivers import Broadcaster, ControllerManager, Crisp, Servo
 from franka_robot import Robot
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.graph_messages import SimState
