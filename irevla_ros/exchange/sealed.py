@@ -88,9 +88,12 @@ def take(spool: Spool, parcel: Parcel) -> Taken:
     there = path.exists()
     if there:
         with Container(path) as sealed:
-            if sealed.digest not in (parcel.source_sha256, parcel.sha256()):
-                raise DataError(f"episode {episode_id!r}", f"{spool.root} has another recording of that id",
-                                "import into another spool")  # fmt: skip
+            digest = sealed.digest
+        if digest != parcel.sha256():
+            if digest == parcel.source_sha256:
+                return Taken.THERE  # the original, of which this is a copy with less in it
+            raise DataError(f"episode {episode_id!r}", f"{spool.root} has another recording of that id",
+                            "import into another spool")  # fmt: skip
     labelled = _take_labels(spool.root, episode_id, parcel)
     if not there:
         write_sealed(episode_id, path, dict(parcel.tensors), dict(parcel.metadata), durable=True)
