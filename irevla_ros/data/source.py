@@ -16,7 +16,6 @@ from irevla_ros.data.paths import latents_path
 from irevla_ros.data.records import EpisodeRecord
 from irevla_ros.data.schema import LATENTS_FORMAT, PER_OBSERVATION, PER_STEP, check_format
 
-
 ENDING = ("reward", "terminated", "truncated")  # of the last step: they move with the end of a trimmed episode
 
 

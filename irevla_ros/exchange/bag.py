@@ -73,7 +73,7 @@ def open_bag(path: Path) -> Reader:
         return Reader(path)
     except (ReaderError, OSError) as error:
         raise DataError(f"{path}: {error}", "a bag is a folder with metadata.yaml and .mcap or .db3 files",
-                        "give the folder that `ros2 bag record` made; `ros2 bag reindex` mends a cut one") from None  # fmt: skip
+                        "give the folder that `ros2 bag record` made (`ros2 bag reindex` mends one)") from None  # fmt: skip
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------
@@ -115,9 +115,8 @@ def _write_bag(reader: SpoolReader, record: EpisodeRecord, path: Path) -> None:
                           data=sealed.rows(f"images.{camera}.data", int(start), int(stop)))  # fmt: skip
         for column, topic in VECTORS.items():
             names = list(ProprioSpec().names if column == "proprio" else record.meta.action_names)
-            for stamp, row in zip(stamps, sealed.rows(column), strict=False):
-                empty = np.zeros(0)
-                bag.write(topic, "sensor_msgs/msg/JointState", stamp, position=row.astype(np.float64), velocity=empty, effort=empty,
+            for stamp, row in zip(stamps, sealed.rows(column).astype(np.float64), strict=False):
+                bag.write(topic, "sensor_msgs/msg/JointState", stamp, position=row, velocity=row[:0], effort=row[:0],
                           name=names if len(names) == len(row) else [f"{column}_{k}" for k in range(len(row))])  # fmt: skip
         for column, (topic, kind) in SCALARS.items():
             for stamp, value in zip(stamps, sealed.rows(column).tolist(), strict=False):

@@ -23,7 +23,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         DataError: ``out`` exists, or the disk refuses. BusyError: somebody is writing it now.
     """
     if out.exists():
-        raise DataError(f"{out}", "it exists, and an export never mixes with what is there", "choose another name, or delete it")
+        raise DataError(f"{out}", "it exists, and an export is a folder of its own", "choose another name, or delete it")
     pending = out.with_name(f".{out.name}.pending")
     with disk_errors(out):
         pending.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,7 @@ class _Dataset:
         meta, number = episode.meta, len(self._rows)
         found = layout.Shape.of(episode)
         if found != self.shape:
-            raise DataError(f"episode {meta.episode_id!r} has {found}", f"the first one has {self.shape}, and a dataset has one",
+            raise DataError(f"episode {meta.episode_id!r} has {found}", f"a dataset has one shape, here {self.shape}",
                             "export them apart (--task, --run, --mode), or as mcap")  # fmt: skip
         task = self._tasks.setdefault(meta.instruction, len(self._tasks))
         columns = layout.frame_columns(episode, number, self._frames, task, self.shape.fps)
@@ -182,8 +182,8 @@ def not_in_frames(records: Iterable[EpisodeRecord], lossless: bool) -> list[str]
     said = [f"in {layout.SIDE}/: the last observation of each episode, latents, control rate, software, backbone, labels "
             f"({counted['labelled']} episodes have some)"]  # fmt: skip
     if not lossless and any(record.cameras for record in records):
-        said.append("nowhere: exact pixels, as the video loses some (--lossless keeps them, in larger files that browsers do not "
-                    "play)")  # fmt: skip
+        said.append("nowhere: exact pixels, as the video loses some (--lossless keeps them, in larger files that browsers do "
+                    "not play)")  # fmt: skip
     if counted["trimmed"]:
         said.append(f"nowhere: the steps that labels trim off {counted['trimmed']} episodes")
     return said

@@ -97,7 +97,8 @@ class _Files:
                           {name: side.rows(f"latents.{number}") for number, name in enumerate(beside)})  # fmt: skip
 
     def _rows(self, row: dict[str, Any]) -> pa.Table:
-        path = self._root / self._info["data_path"].format(chunk_index=row["data/chunk_index"], file_index=row["data/file_index"])
+        place = {name: row[f"data/{name}"] for name in ("chunk_index", "file_index")}
+        path = self._root / self._info["data_path"].format(**place)
         if self._table is None or self._table[0] != path:
             self._table = path, pq.read_table(path)
         table = self._table[1]

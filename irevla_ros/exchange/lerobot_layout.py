@@ -67,7 +67,7 @@ class Shape:
         """The ``features`` of info.json; ``video`` says how frames are encoded."""
         names = list(ProprioSpec().names)
         vectors = {"proprio": names if len(names) == self.proprio else [f"state_{k}" for k in range(self.proprio)]}
-        vectors |= dict.fromkeys(("executed", "proposed", "commanded"), list(self.actions))
+        vectors |= {column: list(self.actions) for column in ("executed", "proposed", "commanded")}
         found: dict[str, Any] = {}
         for column, (name, dtype) in COLUMNS.items():
             axes = vectors.get(column)
@@ -112,8 +112,9 @@ def frame_table(columns: Mapping[str, AnyArray]) -> pa.Table:
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:
     """Instructions by index, with the note that makes pandas take them for the table's index."""
-    columns = [{"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
-               {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None}]  # fmt: skip
+    types = {"task_index": ("int64", "int64"), "task": ("unicode", "object")}
+    columns = [{"name": name, "field_name": name, "pandas_type": kind, "numpy_type": dtype, "metadata": None}
+               for name, (kind, dtype) in types.items()]  # fmt: skip
     note = {"index_columns": ["task"], "column_indexes": [], "columns": columns, "pandas_version": "2.0.0"}
     table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(list(tasks), pa.string())})
     return table.replace_schema_metadata({"pandas": json.dumps(note)})

@@ -76,7 +76,8 @@ class VideoReader:
                 if len(found) == count:
                     return np.stack(found)
         except av.FFmpegError as error:
-            raise DataError(f"{self._path} frame {self._next}: {error}", "the video must be whole", "copy the dataset again") from None
+            raise DataError(f"{self._path} frame {self._next}: {error}", "the video must be whole",
+                            "copy the dataset again") from None  # fmt: skip
         raise DataError(f"{self._path}: {self._next} frames", f"frames {first} to {first + count - 1} are asked for",
                         "copy the dataset again")  # fmt: skip
 
