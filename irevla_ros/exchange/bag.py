@@ -35,7 +35,6 @@ SCALARS = {"source": ("/step/source", "UInt8"), "log_prob": ("/step/log_prob", "
 DTYPES = {"proprio": "f4", "proposed": "f4", "executed": "f4", "commanded": "f4", "source": "u1", "log_prob": "f4",
           "head_version": "i8", "reward": "f4", "terminated": "?", "truncated": "?"}  # fmt: skip
 STORE = get_typestore(Stores.ROS2_JAZZY)
-_VERSION = 9  # of rosbag2's metadata, Jazzy's
 
 
 def export_bags(reader: SpoolReader, records: Iterable[EpisodeRecord], out: Path) -> Iterator[str]:
@@ -87,7 +86,7 @@ class _Channels:
 
     def write(self, topic: str, kind: str, stamp_ns: int, **fields: Any) -> None:
         """kind: such as ``std_msgs/msg/String``; a header is made from the stamp where the type has one."""
-        message = STORE.types[kind]
+        message: Any = STORE.types[kind]
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(topic, kind, typestore=STORE)
         if "header" in message.__dataclass_fields__:
@@ -97,7 +96,8 @@ class _Channels:
 
 def _write_bag(reader: SpoolReader, record: EpisodeRecord, path: Path) -> None:
     beside = latents_beside(reader, record.episode_id)
-    with Container(record.path) as sealed, Writer(path, version=_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
+    mcap = Writer(path, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP)
+    with Container(record.path) as sealed, mcap as writer:
         reader.check_content(sealed)
         bag, stamps = _Channels(writer), [int(stamp) for stamp in sealed.rows("stamps_ns")]
         if stamps[0] < 0:

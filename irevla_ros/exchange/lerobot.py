@@ -125,7 +125,7 @@ class _Dataset:
             place = self._video_places[camera] = place.following()
         if camera not in self._videos:
             path = self.root / layout.VIDEO.format(video_key=key, **vars(place))
-            self._videos[camera] = VideoWriter(path, *frames.shape[1:3], fps, self.lossless)
+            self._videos[camera] = VideoWriter(path, frames.shape[1], frames.shape[2], fps, self.lossless)
         video = self._videos[camera]
         first = video.frames
         video.append(frames)

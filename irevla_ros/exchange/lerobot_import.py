@@ -88,7 +88,7 @@ class _Files:
             images = {camera: self._images(row, camera, side) for camera in self._cameras}
             sealed, beside = json.loads(side.metadata["sealed"]), json.loads(side.metadata["latents"])
             latents = side.rows("latents") if "latents" in side.table else None
-            episode = Episode(meta_from_json(sealed["meta"], str(path)), images, latents=latents, **columns)  # type: ignore[arg-type]
+            episode = Episode(meta_from_json(sealed["meta"], str(path)), images, latents=latents, **columns)
             tensors, metadata = encode_episode(episode, self._codec)
             labels = parse_labels(side.metadata["labels"].encode(), str(path)).labels
             # What a label had trimmed off is not in the dataset.

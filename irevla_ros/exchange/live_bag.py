@@ -77,7 +77,8 @@ def _simulated(path: Path, names: set[str]) -> bool:
     poses = {name for name in names if name.endswith(f"/{topics.POSE}")}
     with open_bag(path) as bag:
         for connection, wall_ns, data in bag.messages([c for c in bag.connections if c.topic in poses]):
-            return abs(convert.stamp_of(STORE.deserialize_cdr(data, connection.msgtype).header) - wall_ns) > REAL_TIME_NS
+            message: Any = STORE.deserialize_cdr(data, connection.msgtype)
+            return abs(convert.stamp_of(message.header) - wall_ns) > REAL_TIME_NS
     raise DataError(f"{path}", f"a bag of the graph has {topics.POSE}", "record all topics that docs/data.md names")
 
 
