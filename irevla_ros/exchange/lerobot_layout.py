@@ -145,7 +145,8 @@ def _statistics(rows: AnyArray) -> dict[str, AnyArray]:
 
 
 def join_stats(all_stats: Sequence[Stats]) -> Stats:
-    """Of all episodes together: exact but for the quantiles, which are means of the episodes', weighted by their frames."""
+    """Of all episodes together: exact but for quantiles, and for columns with NaN, where means of the episodes' are weighted
+    by their frames."""
     found: Stats = {}
     for name in all_stats[0]:
         parts = [stats[name] for stats in all_stats]
