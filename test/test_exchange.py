@@ -23,8 +23,8 @@ from irevla_ros.data.spool import Spool
 from spool_toys import same_columns, toy_episode
 
 pytest.importorskip("rosbags", reason="pip install 'irevla_ros[mcap]'")
-from irevla_ros.exchange.bag import STORE, export_bags, open_bag, read_bag  # noqa: E402
-from irevla_ros.exchange.sealed import Taken, take  # noqa: E402
+from irevla_ros.exchange.bag import STORE, export_bags, open_bag, read_bag
+from irevla_ros.exchange.sealed import Taken, take
 
 LEROBOT = all(map(find_spec, ("pyarrow", "av")))
 if LEROBOT:
@@ -275,7 +275,7 @@ while True:
         spool = Spool(root / "from-set")
         for parcel in read_lerobot(dataset):
             say(take(spool, parcel))
-    for path in list(root.glob("[bsf]*[!l]")):
+    for path in filter(Path.exists, (bags, dataset, root / "from-bags", root / "from-set")):
         path.rename(path.with_name(f".gone-{time.monotonic_ns()}"))
 """
 
