@@ -64,6 +64,9 @@ setup(
         "sim": ["pybullet"],
         # The node graph where no ROS 2 is installed.
         "embedded": ["eclipse-zenoh", "rosbags"],
+        # `irevla episodes export` and `import`, by format.
+        "mcap": ["rosbags"],
+        "lerobot": ["pyarrow", "av"],
         # By this name and this entry `colcon test` knows that it has to run pytest: else it finds no test, and passes.
         "test": TESTING,
         "dev": [*TESTING, "ruff", "mypy", "types-PyYAML"],

@@ -17,7 +17,7 @@ from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
 from irevla_ros.core.episode_state import EpisodeState, Event, Judge, Phase, Request, ResetDone, Start, Verdict
 from irevla_ros.core.graph_messages import Announcement, PolicyVersion, RewardValue, Sealed
-from irevla_ros.core.rotation import POINTING_DOWN, Pose
+from irevla_ros.core.rotation import POINTING_DOWN, Pose, raw_proprio
 from irevla_ros.core.spec import ProprioSpec
 from irevla_ros.core.types import ControlSource, Mode, Observation
 from irevla_ros.nodes import convert, topics
@@ -123,7 +123,8 @@ class Cell(GraphNode):
         rng = np.random.default_rng(stamp_ns // PERIOD)
         pixels = rng.integers(0, 256, (self.size, self.size, 3), np.uint8)
         pose, width = Pose((0.5 + 0.1 * rng.random(), 0.1 * rng.random(), 0.2), POINTING_DOWN), 0.08 * rng.random()
-        return Observation({"front": pixels}, convert.proprio(pose, width, ProprioSpec()), self.state.instruction), pose, width
+        proprio = ProprioSpec().to_normalised(raw_proprio(pose, width))
+        return Observation({"front": pixels}, proprio, self.state.instruction), pose, width
 
     def observe(self, parts: str = "image pose width") -> None:
         """Send the observation of ``stamp``, or parts of it."""

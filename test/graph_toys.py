@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,11 @@ from irevla_ros.core.arbiter_config import ArbiterConfig
 from irevla_ros.core.assembly import Assembler, AssemblyConfig
 from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
-from irevla_ros.core.episode_state import TERMINAL, EpisodeState, Judge, Start, Verdict
+from irevla_ros.core.episode_state import EpisodeState, Judge, Start, Verdict
 from irevla_ros.core.rotation import POINTING_DOWN
-from irevla_ros.core.rows import Append, Assembled, SideRecord
+from irevla_ros.core.rows import Append, SideRecord
 from irevla_ros.core.spec import ActionSpec
-from irevla_ros.core.types import ControlSource, Episode, EpisodeMeta, Mode, Observation
+from irevla_ros.core.types import ControlSource, Mode, Observation
 
 MS = 1_000_000
 PERIOD = 100 * MS
@@ -121,29 +120,3 @@ class Scene:
         for wall_ns in (self.messages[-1].sent_ns + config.wait_ns, 10**15):
             appends += assembler.poll(wall_ns)
         return assembler, appends
-
-
-def to_episode(meta: EpisodeMeta, appends: Sequence[Append], result: Assembled) -> Episode:
-    """The columns of the whole episode, as the spool would give them back."""
-    steps = [append.step for append in appends if append.step is not None]
-    last = np.arange(len(steps)) == len(steps) - 1
-    nobody = np.zeros(len(steps), np.bool_)
-    ended = result.reason in TERMINAL
-    first = appends[0].observation
-    return Episode(
-        meta=replace(meta, outcome=result.outcome, termination_reason=result.reason,
-                     backbone_fingerprint=result.fingerprint if result.latents is not None else ""),
-        images={name: np.stack([a.observation.images[name] for a in appends]) for name in first.images},
-        proprio=np.stack([a.observation.proprio for a in appends]),
-        stamps_ns=np.array([a.stamp_ns for a in appends], np.int64),
-        proposed=np.stack([step.proposed for step in steps]),
-        executed=np.stack([step.executed for step in steps]),
-        commanded=np.stack([step.commanded for step in steps]),
-        source=np.array([step.source for step in steps], np.uint8),
-        log_prob=np.array([step.log_prob for step in steps], np.float32),
-        head_version=np.array([step.head_version for step in steps], np.int64),
-        reward=np.array([step.reward for step in steps], np.float32),
-        terminated=last if ended else nobody,
-        truncated=nobody if ended else last,
-        latents=result.latents,
-    )  # fmt: skip

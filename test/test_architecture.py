@@ -18,13 +18,14 @@ ARROWS = {
     "disk": set(),
     "policy": {"core", "disk"},
     "data": {"core", "disk"},
+    "exchange": {"core", "disk", "data", "nodes"},
     "sim": {"core"},
     "rewards": {"core"},
     "learn": {"core", "policy"},
     "jobs": {"core", "disk", "policy", "data", "sim", "rewards", "learn"},
     "ros": {"core"},
     "nodes": {"core", "disk", "policy", "data", "sim", "rewards", "learn", "jobs", "ros"},
-    "cli": {"core", "disk", "policy", "data", "sim", "rewards", "learn", "jobs", "ros", "nodes"},
+    "cli": {"core", "disk", "policy", "data", "exchange", "sim", "rewards", "learn", "jobs", "ros", "nodes"},
 }  # fmt: skip
 
 # Part -> the libraries outside the standard library that it may import.
@@ -33,6 +34,7 @@ LIBRARIES = {
     "disk": set(),
     "policy": {"numpy", "torch", "transformers", "tokenizers", "safetensors"},
     "data": {"numpy", "cv2"},
+    "exchange": {"numpy", "rosbags", "pyarrow", "av"},
     "sim": {"numpy", "yaml", "cv2", "gymnasium", "pybullet", "pybullet_data", "pybullet_utils"},
     "rewards": {"numpy", "torch"},
     "learn": {"numpy", "torch"},

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graph_toys import FINGERPRINT, MS, PERIOD, SPEC, Message, Scene, to_episode
+from graph_toys import FINGERPRINT, MS, PERIOD, SPEC, Message, Scene
 from irevla_ros.core.arbiter_step import Hold
 from irevla_ros.core.assembly import Assembler, AssemblyConfig
 from irevla_ros.core.episode_state import EpisodeState, Phase
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.messages import MessageError
-from irevla_ros.core.rows import Append, Assembled, SideRecord
+from irevla_ros.core.rows import Append, Assembled, SideRecord, episode_of
 from irevla_ros.core.types import ControlSource, Episode, Outcome, TerminationReason
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
@@ -32,7 +32,7 @@ WAIT = AssemblyConfig().wait_ns
 def episode(scene: Scene, **changes: Any) -> tuple[Episode, Assembled]:
     assembler, appends = scene.assembled(**changes)
     assert assembler.result is not None
-    return to_episode(scene.running.meta(SPEC, 10.0, {}), appends, assembler.result), assembler.result
+    return episode_of(scene.running.meta(SPEC, 10.0, {}), appends, assembler.result), assembler.result
 
 
 def result_of(scene: Scene, **changes: Any) -> Assembled:
@@ -377,7 +377,7 @@ def test_any_interleaving_within_the_wait_gives_the_same_episode(scene: Scene, d
     appends += assembler.poll(arrivals[-1][0] + WAIT)
     assert assembler.result is not None
     assert assembler.result.refusal == ""
-    same_columns(to_episode(scene.running.meta(SPEC, 10.0, {}), appends, assembler.result), wanted)
+    same_columns(episode_of(scene.running.meta(SPEC, 10.0, {}), appends, assembler.result), wanted)
 
 
 @settings(max_examples=150)

@@ -1,21 +1,15 @@
-"""``irevla episodes``: list, show and verify the recorded episodes of a spool."""
+"""``irevla episodes``: list, show, check, relabel, trim, replay, export and import the recorded episodes of a spool."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
-import cv2
-
+from irevla_ros.cli import episodes_change, episodes_exchange, episodes_look
+from irevla_ros.cli.episodes_common import add_filters, add_spool, filters, tell_torn
 from irevla_ros.core.errors import DataError
-from irevla_ros.core.types import Mode, Outcome
-from irevla_ros.data.files import write_error
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.records import EpisodeRecord
-from irevla_ros.data.schema import meta_to_json
-from irevla_ros.data.sheet import contact_sheet
 from irevla_ros.jobs.progress import Progress
 
 COLUMNS = ("episode", "mode", "steps", "outcome", "ended by", "task", "run", "instruction")
@@ -23,16 +17,17 @@ COLUMNS = ("episode", "mode", "steps", "outcome", "ended by", "task", "run", "in
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Look at recorded episodes. A spool is a folder with one file an episode (docs/episode-format.md); nothing "
-        "here changes it. Of a run's folder it is that of the practice."
+        "Look at recorded episodes, correct what is said of them, and take them elsewhere. A spool is a folder with one file "
+        "an episode; nothing here changes such a file (docs/data.md)."
     )
     parser.epilog = (
         "examples:\n"
         "  irevla episodes list runs/demo/practice --outcome success\n"
-        "  irevla episodes show runs/demo/expert EPISODE\n"
-        "  irevla episodes verify runs/demo/practice"
+        "  irevla episodes show runs/demo/expert EPISODE --out film.webp\n"
+        "  irevla episodes relabel runs/demo/practice EPISODE --outcome failure --note 'fell off'\n"
+        "  irevla episodes export runs/demo/expert pushing --format lerobot"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show|verify")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     listing = verbs.add_parser(
         "list",
@@ -40,22 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="One line an episode: id, mode, steps, outcome (the last verdict; * marks one given after the "
         "recording), why it ended, task, run, instruction. Exit code 1 when a file is damaged.",
     )
-    listing.add_argument("spool", type=Path, help="folder of the episodes")
-    listing.add_argument("--task", help="only episodes of this task")
-    listing.add_argument("--run", dest="run_id", metavar="RUN", help="only episodes of this run")
-    listing.add_argument("--mode", choices=[mode.value for mode in Mode], help="only episodes run for this purpose")
-    listing.add_argument("--outcome", choices=[o.value for o in Outcome], help="only episodes that ended so")
-    listing.add_argument("--discarded", action="store_true", help="also those that were discarded by a label")
-
-    showing = verbs.add_parser(
-        "show",
-        help="one episode: what is known of it, and a picture",
-        description="Print what is known of an episode and write a contact sheet: frames of every camera, executed "
-        "actions and reward by step.",
-    )
-    showing.add_argument("spool", type=Path, help="folder of the episodes")
-    showing.add_argument("episode", help="id of the episode, as in the list")
-    showing.add_argument("--out", type=Path, metavar="FILE", help="where the picture goes (default: EPISODE.png here)")
+    add_spool(listing)
+    add_filters(listing)
+    listing.set_defaults(do=_list)
 
     verifying = verbs.add_parser(
         "verify",
@@ -63,29 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Compare every file with its checksums and decode every frame. One line for each damaged episode; "
         "exit code 1 when there is one, 0 otherwise.",
     )
-    verifying.add_argument("spool", type=Path, help="folder of the episodes")
+    add_spool(verifying)
+    verifying.set_defaults(do=_verify)
+    for part in (episodes_look, episodes_change, episodes_exchange):
+        part.add_verbs(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 when an episode is damaged; raises DataError when what was asked for is absent or damaged."""
-    reader = SpoolReader(_spool(args.spool))
-    if args.verb == "list":
-        return _list(reader, args)
-    if args.verb == "show":
-        return _show(reader, args.episode, args.out or Path(f"{args.episode}.png"))
-    return _verify(reader)
+    code: int = args.do(args)
+    return code
 
 
-def _spool(folder: Path) -> Path:
-    """The folder itself, or, of a run's folder, its practice; standard error says so."""
-    if not (folder / "practice").is_dir():
-        return folder
-    others = " (its demonstrations are in expert/)" if (folder / "expert").is_dir() else ""
-    print(f"{folder} is a run: its episodes of practice{others}", file=sys.stderr)
-    return folder / "practice"
-
-
-def _list(reader: SpoolReader, args: argparse.Namespace) -> int:
+def _list(args: argparse.Namespace) -> int:
+    reader = SpoolReader(args.spool)
     records, damaged = [], 0
     for episode_id in reader.ids():
         try:
@@ -94,17 +67,7 @@ def _list(reader: SpoolReader, args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             damaged += 1
     total = len(records)
-    records = [
-        record
-        for record in records
-        if record.matches(
-            task=args.task,
-            mode=None if args.mode is None else Mode(args.mode),
-            outcome=None if args.outcome is None else Outcome(args.outcome),
-            run=args.run_id,
-            discarded=args.discarded,
-        )
-    ]
+    records = [record for record in records if record.matches(**filters(args))]
     rows = [COLUMNS, *map(_row, records)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -112,7 +75,7 @@ def _list(reader: SpoolReader, args: argparse.Namespace) -> int:
     steps, size = sum(r.steps for r in records), sum(r.size_bytes for r in records)
     shown = f"{len(records)} of {total} episodes, {steps} steps, {size / 1e6:.1f} MB"
     print(shown + (f"; {damaged} damaged" if damaged else ""))
-    _tell_torn(records)
+    tell_torn(records)
     return 1 if damaged else 0
 
 
@@ -120,10 +83,11 @@ def _row(record: EpisodeRecord) -> tuple[str, ...]:
     meta = record.meta
     outcome = meta.outcome.value + ("*" if record.label_revision else "") + (" (discarded)" if record.discarded else "")
     reason = meta.termination_reason.value
+    steps = f"{record.steps}" + (f" of {record.sealed_steps}" if record.steps < record.sealed_steps else "")
     return (
         record.episode_id,
         meta.mode.value,
-        str(record.steps),
+        steps,
         outcome,
         reason,
         meta.task,
@@ -132,31 +96,8 @@ def _row(record: EpisodeRecord) -> tuple[str, ...]:
     )
 
 
-def _show(reader: SpoolReader, episode_id: str, out: Path) -> int:
-    record = reader.record(episode_id)
-    episode = reader.read(episode_id)
-    for name, value in json.loads(meta_to_json(record.meta)).items():
-        print(f"{name:<21} {value if isinstance(value, str) else json.dumps(value)}")
-    cameras = [f"{camera} {frames.shape[2]}x{frames.shape[1]}" for camera, frames in episode.images.items()]
-    print(f"{'steps':<21} {record.steps}, {(episode.stamps_ns[-1] - episode.stamps_ns[0]) / 1e9:.2f} s")
-    print(f"{'cameras':<21} {', '.join(cameras) or 'none'}")
-    print(f"{'return':<21} {float(episode.reward.sum()):g}")
-    print(f"{'latents':<21} {'none' if episode.latents is None else list(episode.latents.shape)}")
-    print(f"{'file':<21} {record.path}, {record.size_bytes / 1e3:.1f} kB, sha256 {record.sha256}")
-    for label in reader.labels(episode_id).labels:
-        verdict = "discard" if label.discard else label.outcome.value if label.outcome else "keep"
-        print(f"{'label ' + str(label.revision):<21} {verdict} by {label.who} {label.note}".rstrip())
-    _tell_torn([record])
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(contact_sheet(episode), cv2.COLOR_RGB2BGR))
-    try:
-        out.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise write_error(out, error) from error
-    print(f"{'picture':<21} {out}")
-    return 0
-
-
-def _verify(reader: SpoolReader) -> int:
+def _verify(args: argparse.Namespace) -> int:
+    reader = SpoolReader(args.spool)
     ids, sound, damaged = reader.ids(), [], 0
     with Progress(len(ids), "verify") as progress:
         for episode_id in ids:
@@ -167,12 +108,5 @@ def _verify(reader: SpoolReader) -> int:
                 print(error)
             progress.update()
     print(f"{len(sound)} of {len(ids)} episodes sound, {damaged} damaged")
-    _tell_torn(sound)
+    tell_torn(sound)
     return 1 if damaged else 0
-
-
-def _tell_torn(records: list[EpisodeRecord]) -> None:
-    for record in records:
-        if record.torn_label_bytes:
-            print(f"{record.episode_id}: an unfinished last label of {record.torn_label_bytes} bytes is ignored",
-                  file=sys.stderr)  # fmt: skip

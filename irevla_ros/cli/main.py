@@ -33,7 +33,7 @@ COMMANDS = {
     "eval": "measure the success rate of a checkpoint, with its interval",
     "report": "write the report and plots of a run again, finished or not",
     "up": "start a node graph on this machine: simulated arms, collecting, or a Franka",
-    "episodes": "list, show and verify recorded episodes",
+    "episodes": "list, show, check, relabel, trim, replay, export and import recorded episodes",
     "doctor": "check this machine and say what to do about what is missing",
 }
 
@@ -44,7 +44,8 @@ EPILOG = """examples:
 """
 
 # Modules that belong to an extra of the package, and the extra that brings them.
-EXTRAS = {"pybullet": "sim", "pybullet_data": "sim", "pybullet_utils": "sim"}
+EXTRAS = {"pybullet": "sim", "pybullet_data": "sim", "pybullet_utils": "sim", "rosbags": "mcap",
+          "pyarrow": "lerobot", "av": "lerobot"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from irevla_ros.core.episode_state import TERMINAL
 from irevla_ros.core.messages import MessageError
 from irevla_ros.core.types import (
     ControlSource,
+    Episode,
+    EpisodeMeta,
     FloatArray,
     HalfArray,
     Observation,
@@ -83,3 +87,29 @@ class Assembled:
     missing_latents: tuple[int, ...] = ()
     missing_sides: tuple[int, ...] = ()
     discarded: bool = False
+
+
+def episode_of(meta: EpisodeMeta, appends: Sequence[Append], result: Assembled) -> Episode:
+    """The whole episode, as the spool gives back what was appended."""
+    steps = [append.step for append in appends if append.step is not None]
+    last = np.arange(len(steps)) == len(steps) - 1
+    nobody = np.zeros(len(steps), np.bool_)
+    ended = result.reason in TERMINAL
+    first = appends[0].observation
+    return Episode(
+        meta=replace(meta, outcome=result.outcome, termination_reason=result.reason,
+                     backbone_fingerprint=result.fingerprint if result.latents is not None else ""),
+        images={name: np.stack([a.observation.images[name] for a in appends]) for name in first.images},
+        proprio=np.stack([a.observation.proprio for a in appends]),
+        stamps_ns=np.array([a.stamp_ns for a in appends], np.int64),
+        proposed=np.stack([step.proposed for step in steps]),
+        executed=np.stack([step.executed for step in steps]),
+        commanded=np.stack([step.commanded for step in steps]),
+        source=np.array([step.source for step in steps], np.uint8),
+        log_prob=np.array([step.log_prob for step in steps], np.float32),
+        head_version=np.array([step.head_version for step in steps], np.int64),
+        reward=np.array([step.reward for step in steps], np.float32),
+        terminated=last if ended else nobody,
+        truncated=nobody if ended else last,
+        latents=result.latents,
+    )  # fmt: skip

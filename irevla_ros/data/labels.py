@@ -1,4 +1,4 @@
-"""Verdicts given after sealing: an append-only file beside the episode, one JSON line per revision."""
+"""What was said after sealing: an append-only file beside the episode, one JSON line per revision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from irevla_ros.disk.files import sync_folder, write_all
 
 @dataclass(frozen=True)
 class Label:
-    """One revision (1, 2, ...). outcome: the verdict, or None to keep the previous one; discard: a tombstone."""
+    """One revision (1, 2, ...). outcome: the verdict, or None to keep the previous one; discard: a tombstone.
+
+    keep: the sealed steps [start, stop) that count from now on, or None to keep those of before.
+    """
 
     revision: int
     outcome: Outcome | None
     who: str
     discard: bool = False
     note: str = ""
+    keep: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class LabelHistory:
         verdicts = [label.outcome for label in self.labels if label.outcome is not None]
         return verdicts[-1] if verdicts else sealed
 
+    def kept(self, sealed_steps: int) -> tuple[int, int]:
+        """The steps [start, stop) that count: those of the last revision that trimmed, or all."""
+        ranges = [label.keep for label in self.labels if label.keep is not None]
+        return ranges[-1] if ranges else (0, sealed_steps)
+
 
 def read_labels(path: Path) -> LabelHistory:
     """The history in a label file; empty when there is no file.
@@ -62,12 +72,25 @@ def read_labels(path: Path) -> LabelHistory:
         return LabelHistory()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "the label file must be readable", "check the disk") from error
+    return parse_labels(content, str(path))
+
+
+def parse_labels(content: bytes, what: str) -> LabelHistory:
+    """The history in the bytes of a label file; ``what`` names it in errors (``DataError``, as ``read_labels``)."""
     *lines, torn = content.split(b"\n")
-    labels = tuple(_parse(path, number, line) for number, line in enumerate(lines, start=1))
+    labels = tuple(_parse(f"{what} line {number}", number, line) for number, line in enumerate(lines, start=1))
+    if _more_than_a_line(torn):  # a crash cuts a line off: only a flipped byte leaves something else in place of its end
+        raise _damage(f"{what} line {len(lines) + 1}", "its end is not a line's")
     return LabelHistory(labels, len(torn))
 
 
-def append_label(path: Path, outcome: Outcome | None, who: str, *, discard: bool = False, note: str = "") -> Label:
+def dump_labels(labels: Iterable[Label]) -> bytes:
+    """The bytes of a label file that holds these revisions."""
+    return b"".join(map(_line, labels))
+
+
+def append_label(path: Path, outcome: Outcome | None, who: str, *, discard: bool = False, note: str = "",
+                 keep: tuple[int, int] | None = None) -> Label:  # fmt: skip
     """Appends the next revision and syncs it; processes exclude each other. A torn last line is cut off first.
 
     Raises:
@@ -78,7 +101,7 @@ def append_label(path: Path, outcome: Outcome | None, who: str, *, discard: bool
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             history = read_labels(path)
-            label = Label(history.revision + 1, outcome, who, discard, note)
+            label = Label(history.revision + 1, outcome, who, discard, note, keep)
             end = os.fstat(fd).st_size - history.torn_bytes
             os.ftruncate(fd, end)
             try:
@@ -104,14 +127,28 @@ def _line(label: Label) -> bytes:
     return json.dumps({**values, "crc32": _checksum(values)}).encode() + b"\n"
 
 
-def _parse(path: Path, number: int, line: bytes) -> Label:
+def _parse(what: str, number: int, line: bytes) -> Label:
     try:
         values: dict[str, Any] = json.loads(line)
         if values.pop("crc32") != _checksum(values) or values["revision"] != number:
             raise ValueError("its checksum or revision differs")
-        verdict = values.pop("outcome")
-        return Label(outcome=None if verdict is None else Outcome(verdict), **values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "restore the file from a copy, or delete it to fall back to the sealed outcome"
-        rule = "label lines are never edited and number 1, 2, 3, ..."
-        raise DataError(f"{path} line {number}: {error}", rule, remedy) from None
+        verdict, keep = values.pop("outcome"), values.pop("keep")
+        label = Label(outcome=None if verdict is None else Outcome(verdict), keep=keep and (keep[0], keep[1]), **values)
+        if _line(label) != line + b"\n":  # also a byte between the values, which JSON would forgive
+            raise ValueError("it is not as it was written")
+        return label
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _damage(what, str(error)) from None
+
+
+def _more_than_a_line(torn: bytes) -> bool:
+    try:
+        text = torn.decode("ascii", "replace")
+        return json.JSONDecoder().raw_decode(text)[1] < len(text)
+    except ValueError:
+        return False
+
+
+def _damage(what: str, why: str) -> DataError:
+    return DataError(f"{what}: {why}", "label lines are never edited and number 1, 2, 3, ...",
+                     "restore the file from a copy, or delete it to fall back to the sealed outcome")  # fmt: skip

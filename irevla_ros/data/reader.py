@@ -74,8 +74,14 @@ class SpoolReader:
             known = signature, self._read_header(path)
             self._sealed[episode_id] = known
         record, labels = known[1], self.labels(episode_id)
+        first, stop = labels.kept(record.sealed_steps)
+        if not 0 <= first < stop <= record.sealed_steps:
+            raise DataError(f"{label_path(self.root, episode_id)}: steps {first} to {stop} are kept",
+                            f"the episode has {record.sealed_steps}", "the label is another episode's: restore its own")
         return replace(
             record,
+            steps=stop - first,
+            first_step=first,
             meta=replace(record.meta, outcome=labels.outcome(record.sealed_outcome)),
             label_revision=labels.revision,
             discarded=labels.discarded,
@@ -101,8 +107,12 @@ class SpoolReader:
         cameras: Sequence[str] | None = None,
         fingerprint: str | None = None,
         latents: bool = True,
+        trimmed: bool = True,
     ) -> Episode:
         """One episode, its ``meta.outcome`` the effective one; rewards and the rest stay as recorded.
+
+        Of a trimmed episode only the steps that count, unless ``trimmed`` is False; where its end was cut off, the last
+        step that is left has the reward and the flags of the last sealed one: the episode is to have ended there.
 
         cameras: only these are read and decoded (None: all; empty: none). fingerprint: latents of this backbone, from
         beside the episode or within it; None: those sealed with the episode, if any. latents: False reads none.
@@ -111,6 +121,8 @@ class SpoolReader:
             DataError: absent, damaged, or without latents of that backbone. ConfigError: no such camera.
         """
         record = self.record(episode_id)
+        if not trimmed:
+            record = replace(record, first_step=0, steps=record.sealed_steps)
         with EpisodeSource(self.root, self.check_content, record, cameras, fingerprint, latents) as source:
             return source.slice(0, record.steps)
 
@@ -160,7 +172,7 @@ class SpoolReader:
         """
         self._verified = {entry for entry in self._verified if not entry[0].startswith(f"{episode_id}.")}
         record = self.record(episode_id)
-        self.read(episode_id)
+        self.read(episode_id, trimmed=False)
         for entry in sorted(os.scandir(self.root), key=lambda entry: entry.name):
             found = split_latents(entry.name)
             if found and found[0] == episode_id:
@@ -188,7 +200,7 @@ class SpoolReader:
             if f"{meta.episode_id}{SEALED}" != path.name:
                 raise container.damaged(f"it holds episode {meta.episode_id!r}")
             return EpisodeRecord(
-                path, meta, meta.outcome, steps, cameras, container.digest, container.size, 0, False, 0
+                path, meta, meta.outcome, steps, cameras, container.digest, container.size, 0, False, 0, 0, steps
             )
 
     def _has_latents(self, record: EpisodeRecord, fingerprint: str) -> bool:

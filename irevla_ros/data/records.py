@@ -13,8 +13,9 @@ class EpisodeRecord:
     """One sealed episode, without its columns.
 
     meta: as sealed, except that ``outcome`` is the effective one, by the last label; sealed_outcome: as recorded;
-    cameras: names; sha256: content hash; label_revision: 0 without labels; torn_label_bytes: what a crash left of an
-    unfinished label, ignored.
+    steps: those that count, of ``sealed_steps``, from ``first_step`` on (a label can trim the ends); cameras: names;
+    sha256: content hash; label_revision: 0 without labels; torn_label_bytes: what a crash left of an unfinished label,
+    ignored.
     """
 
     path: Path
@@ -27,6 +28,8 @@ class EpisodeRecord:
     label_revision: int
     discarded: bool
     torn_label_bytes: int
+    first_step: int
+    sealed_steps: int
 
     @property
     def episode_id(self) -> str:

@@ -1,4 +1,7 @@
-"""An episode at a glance: frames over time, with the executed actions and the reward below. OpenCV only."""
+"""An episode at a glance: frames over time, with the executed actions and the reward below, as a picture or a film.
+
+OpenCV only.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import cv2
 import numpy as np
 
 from irevla_ros.core.types import ByteArray, Episode, FloatArray
+from irevla_ros.data.container import AnyArray
 
 COLUMNS, TILE, MARGIN, MAX_FRAMES = 8, 128, 12, 24
-PLOT_HEIGHT, REWARD_HEIGHT, LEGEND = 220, 90, 130
+PLOT_HEIGHT, REWARD_HEIGHT, LEGEND, CAPTION, VIEW = 220, 90, 130, 26, 192
 INK, FAINT, PAPER = (30, 30, 30), (210, 210, 210), 255
 PALETTE = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (90, 90, 90))
 
@@ -24,13 +28,42 @@ def contact_sheet(episode: Episode) -> ByteArray:
     parts = [title]
     for camera, frames in episode.images.items():
         parts += [_caption(width, f"camera {camera} (number: observation)"), _grid(frames, width)]
-    names = meta.action_names or tuple(f"action {k}" for k in range(episode.executed.shape[1]))
-    parts += [_caption(width, "executed action, normalised, by step"),
-              _plot(episode.executed.T, names, PLOT_HEIGHT, -1.05, 1.05, width)]  # fmt: skip
+    return np.concatenate([*parts, *_traces(episode, width)])
+
+
+def film(episode: Episode) -> ByteArray:
+    """uint8 RGB [T + 1, h, w, 3]: all cameras side by side, and below them the traces with a line at the present step."""
+    views = [_enlarged(frames) for frames in episode.images.values()]
+    width = max(sum(view.shape[2] for view in views), COLUMNS * TILE // 2) + 2 * MARGIN
+    height = max((view.shape[1] for view in views), default=0)
+    traces, edges = np.concatenate(_traces(episode, width)), _edges(len(episode), width)
+    pictures = np.full((len(episode) + 1, height + len(traces), width, 3), PAPER, np.uint8)
+    left = MARGIN
+    for view in views:
+        pictures[:, : view.shape[1], left : left + view.shape[2]] = view
+        left += view.shape[2]
+    pictures[:, height:] = traces
+    for picture, x in zip(pictures, edges, strict=True):
+        cv2.line(picture, (int(x), height + CAPTION), (int(x), len(picture) - 1), INK, 1)
+    return pictures
+
+
+def _enlarged(frames: ByteArray) -> ByteArray:
+    """By a whole number, to at least VIEW pixels of height."""
+    scale = max(1, -(-VIEW // frames.shape[1]))
+    return frames.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def _traces(episode: Episode, width: int) -> list[ByteArray]:
+    """The executed actions and the reward over all steps, each with its caption."""
+    names = episode.meta.action_names or tuple(f"action {k}" for k in range(episode.executed.shape[1]))
     low, high = min(0.0, float(episode.reward.min())), max(1.0, float(episode.reward.max()))
-    parts += [_caption(width, "reward by step"),
-              _plot(episode.reward[None], ("reward",), REWARD_HEIGHT, low - 0.05, high + 0.05, width)]  # fmt: skip
-    return np.concatenate(parts)
+    return [
+        _caption(width, "executed action, normalised, by step"),
+        _plot(episode.executed.T, names, PLOT_HEIGHT, -1.05, 1.05, width),
+        _caption(width, "reward by step"),
+        _plot(episode.reward[None], ("reward",), REWARD_HEIGHT, low - 0.05, high + 0.05, width),
+    ]
 
 
 def _grid(frames: ByteArray, width: int) -> ByteArray:
@@ -51,8 +84,10 @@ def _grid(frames: ByteArray, width: int) -> ByteArray:
 def _plot(traces: FloatArray, names: tuple[str, ...], height: int, low: float, high: float, width: int) -> ByteArray:
     """traces [n, T], drawn as steps: a value holds from its step to the next."""
     strip = _strip(width, height)
-    left, right, top, bottom = MARGIN + 40, width - LEGEND, 6, height - 22
+    top, bottom = 6, height - 22
     steps = traces.shape[1]
+    edges = _edges(steps, width)
+    left, right = int(edges[0]), int(edges[-1])
 
     def y(value: float) -> int:
         return round(bottom - float((np.clip(value, low, high) - low) / (high - low)) * (bottom - top))
@@ -60,7 +95,6 @@ def _plot(traces: FloatArray, names: tuple[str, ...], height: int, low: float, h
     for value in (v for v in (-1.0, 0.0, 1.0) if low <= v <= high):
         cv2.line(strip, (left, y(value)), (right, y(value)), FAINT, 1)
         _text(strip, f"{value:g}", (MARGIN, y(value) + 4), 0.4)
-    edges = np.linspace(left, right, steps + 1).round().astype(int)
     for t in np.unique(np.linspace(0, steps - 1, min(steps, 9)).round().astype(int)):
         _text(strip, str(t), (int(edges[t]), height - 6), 0.4)
     for k, (trace, name) in enumerate(zip(traces, names, strict=False)):
@@ -74,8 +108,13 @@ def _plot(traces: FloatArray, names: tuple[str, ...], height: int, low: float, h
     return strip
 
 
+def _edges(steps: int, width: int) -> AnyArray:
+    """Where each step begins, and the last one ends, in pixels from the left."""
+    return np.linspace(MARGIN + 40, width - LEGEND, steps + 1).round().astype(int)
+
+
 def _caption(width: int, text: str) -> ByteArray:
-    strip = _strip(width, 26)
+    strip = _strip(width, CAPTION)
     _text(strip, text, (MARGIN, 18), 0.45)
     return strip
 

@@ -16,6 +16,8 @@ from irevla_ros.data.paths import latents_path
 from irevla_ros.data.records import EpisodeRecord
 from irevla_ros.data.schema import LATENTS_FORMAT, PER_OBSERVATION, PER_STEP, check_format
 
+ENDING = ("reward", "terminated", "truncated")  # of the last step: they move with the end of a trimmed episode
+
 
 class EpisodeSource:
     """An episode's files, open, with the cameras and latents asked for.
@@ -33,7 +35,7 @@ class EpisodeSource:
         fingerprint: str | None,
         latents: bool,
     ) -> None:
-        self._meta = record.meta
+        self._meta, self._record = record.meta, record
         self._latents: Container | None = None
         with ExitStack() as stack:
             self._sealed = stack.enter_context(Container(record.path))
@@ -60,8 +62,13 @@ class EpisodeSource:
             self._files = stack.pop_all()
 
     def slice(self, start: int, stop: int) -> Episode:
-        """Steps [start, stop), with the stop - start + 1 observations around them."""
+        """Steps [start, stop) of those that count, with the stop - start + 1 observations around them."""
+        record = self._record
+        start, stop = start + record.first_step, stop + record.first_step
         columns: dict[str, Any] = {name: self._sealed.rows(name, start, stop) for name in PER_STEP}
+        if stop == record.first_step + record.steps < record.sealed_steps:
+            for name in ENDING:
+                columns[name][-1:] = self._sealed.rows(name, record.sealed_steps - 1)
         columns.update({name: self._sealed.rows(name, start, stop + 1) for name in PER_OBSERVATION})
         images = {camera: frames.rows(start, stop + 1) for camera, frames in self._frames.items()}
         latents = None if self._latents is None else self._latents.rows("latents", start, stop + 1)

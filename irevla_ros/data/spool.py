@@ -125,15 +125,22 @@ class Spool:
             self._uncommitted.append(path)
 
     def label(
-        self, episode_id: str, outcome: Outcome | None, who: str, *, discard: bool = False, note: str = ""
+        self, episode_id: str, outcome: Outcome | None, who: str, *, discard: bool = False, note: str = "",
+        keep: tuple[int, int] | None = None,
     ) -> Label:
-        """Appends a verdict (None keeps the previous one) or a tombstone; durable on return.
+        """Appends a verdict (None keeps the previous one), a tombstone or a trim (``Label.keep``); durable on return.
 
         Raises:
-            DataError: no such sealed episode, a damaged label file, or a full disk.
+            DataError: no such sealed episode, a damaged label file, or a full disk; ``keep`` is no range of its steps.
         """
         sealed = sealed_path(self.root, check_id(episode_id))
         if not sealed.exists() and not pending_of(sealed).exists():
             raise DataError(f"episode {episode_id!r}", f"there is no sealed episode of that id in {self.root}",
                             "seal it first, or see irevla episodes list")  # fmt: skip
-        return append_label(label_path(self.root, episode_id), outcome, who, discard=discard, note=note)
+        if keep is not None:
+            with Container(sealed) as container:
+                steps = int(container.metadata["steps"])
+            if not 0 <= keep[0] < keep[1] <= steps:
+                raise DataError(f"episode {episode_id!r}: steps {keep[0]} to {keep[1]} are to stay",
+                                f"it has {steps}, and at least one stays", "see irevla episodes show")  # fmt: skip
+        return append_label(label_path(self.root, episode_id), outcome, who, discard=discard, note=note, keep=keep)

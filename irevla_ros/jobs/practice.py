@@ -80,7 +80,7 @@ class Practice:
         for name in ids:
             record = self._reader.record(name)
             if self._reader.missing_latents(fingerprint, [record]):
-                images = self._reader.read(name, cameras=vla.cameras, latents=False)
+                images = self._reader.read(name, cameras=vla.cameras, latents=False, trimmed=False)
                 self._spool.write_latents(name, fingerprint, encode(vla, images), durable=False)
                 self._spool.commit()
             episode = self._reader.read(name, cameras=(), fingerprint=fingerprint)

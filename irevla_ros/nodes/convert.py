@@ -10,9 +10,8 @@ import numpy as np
 from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.durations import SECOND
 from irevla_ros.core.messages import MessageError
-from irevla_ros.core.rotation import Pose, raw_proprio
-from irevla_ros.core.spec import ProprioSpec
-from irevla_ros.core.types import ByteArray, FloatArray
+from irevla_ros.core.rotation import Pose
+from irevla_ros.core.types import ByteArray
 from irevla_ros.ros.messages import (
     CompressedImage,
     DurationMsg,
@@ -53,7 +52,7 @@ def image_message(pixels: ByteArray, stamp_ns: int, frame: str) -> Image:
 def image_pixels(message: Image | CompressedImage) -> ByteArray:
     """uint8 RGB [H, W, 3] of a raw 8-bit image (rgb8, bgr8, rgba8, bgra8, mono8) or of a compressed one."""
     data = np.asarray(message.data, np.uint8)
-    if isinstance(message, CompressedImage):
+    if hasattr(message, "format"):  # a CompressedImage, of whichever implementation
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if decoded is None:
             raise MessageError(f"compressed image of {data.size} bytes, format {message.format[:40]!r}", "it cannot be decoded",
@@ -111,11 +110,6 @@ def width_of(message: JointState) -> float:
         raise MessageError(f"gripper state of {len(message.position)} positions, sum {width}", "finite positions in metres",
                            "remap the gripper's joint_states here")  # fmt: skip
     return width
-
-
-def proprio(pose: Pose, width_m: float, spec: ProprioSpec) -> FloatArray:
-    """Normalised proprioception float32 [P] in the order of ``ProprioSpec``."""
-    return spec.to_normalised(raw_proprio(pose, width_m))
 
 
 # ---- action chunks ---------------------------------------------------------------------------------------------

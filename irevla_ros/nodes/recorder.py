@@ -209,7 +209,7 @@ class RecorderNode(GraphNode):
     def _poll(self) -> None:
         recording = self._recording
         if recording is not None:
-            recording.poll(self.wall_ns())
+            recording.advance(self.wall_ns())
             state, result = recording.state, recording.result
             if recording.over and result is not None:
                 self._told = Told.of(state, result, recording.broken)

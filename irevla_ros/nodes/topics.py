@@ -48,6 +48,10 @@ def image(camera: str) -> str:
     return f"camera/{camera}/image_raw"
 
 
+def compressed_image(camera: str) -> str:
+    return f"{image(camera)}/compressed"
+
+
 def camera_info(camera: str) -> str:
     return f"camera/{camera}/camera_info"
 

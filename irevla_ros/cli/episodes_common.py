@@ -1,0 +1,57 @@
+"""What several verbs of ``irevla episodes`` share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypedDict
+
+from irevla_ros.core.types import Mode, Outcome
+from irevla_ros.data.records import EpisodeRecord
+
+
+class Filters(TypedDict):
+    """As ``SpoolReader.episodes`` takes them."""
+
+    task: str | None
+    mode: Mode | None
+    outcome: Outcome | None
+    run: str | None
+    discarded: bool
+
+
+def add_spool(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spool", type=_spool, help="folder of the episodes; of a run's folder it is that of the practice")
+
+
+def _spool(word: str) -> Path:
+    """The folder itself, or, of a run's folder, its practice; standard error says so."""
+    folder = Path(word)
+    if not (folder / "practice").is_dir():
+        return folder
+    others = " (its demonstrations are in expert/)" if (folder / "expert").is_dir() else ""
+    print(f"{folder} is a run: its episodes of practice{others}", file=sys.stderr)
+    return folder / "practice"
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Arguments that ``filters`` reads."""
+    parser.add_argument("--task", help="only episodes of this task")
+    parser.add_argument("--run", dest="run_id", metavar="RUN", help="only episodes of this run")
+    parser.add_argument("--mode", choices=[mode.value for mode in Mode], help="only episodes run for this purpose")
+    parser.add_argument("--outcome", choices=[o.value for o in Outcome], help="only episodes that ended so")
+    parser.add_argument("--discarded", action="store_true", help="also those that were discarded by a label")
+
+
+def filters(args: argparse.Namespace) -> Filters:
+    mode, outcome = args.mode and Mode(args.mode), args.outcome and Outcome(args.outcome)
+    return {"task": args.task, "mode": mode, "outcome": outcome, "run": args.run_id, "discarded": args.discarded}
+
+
+def tell_torn(records: Iterable[EpisodeRecord]) -> None:
+    for record in records:
+        if record.torn_label_bytes:
+            print(f"{record.episode_id}: an unfinished last label of {record.torn_label_bytes} bytes is ignored",
+                  file=sys.stderr)  # fmt: skip
