@@ -19,7 +19,7 @@ ARROWS = {
     "policy": {"core", "disk"},
     "data": {"core", "disk"},
     "sim": {"core"},
-    "rewards": {"core"},
+    "rewards": {"core", "policy"},
     "learn": {"core", "policy"},
     "jobs": {"core", "disk", "policy", "data", "sim", "rewards", "learn"},
     "ros": {"core"},
