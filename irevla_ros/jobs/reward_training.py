@@ -45,7 +45,7 @@ class RewardTraining:
             raise ConfigError(f"target = {self.target}", "a false-positive rate in [0, 1)", "give 0.02")
         if self.hold > self.labels.last:
             raise ConfigError(f"hold = {self.hold} with last = {self.labels.last}",
-                              "a success must show for at least as long as it is to be held", "lower hold or raise last")  # fmt: skip
+                              "a success shows at least as long as it is to be held", "lower hold or raise last")  # fmt: skip
 
 
 class Frames:
