@@ -92,7 +92,7 @@ class HeadTraining:
 
     def _look_again(self) -> None:
         """Read everything again where labels have changed, or demonstrations were added."""
-        names = {*self._revisions, *self.practice.demonstrations(self.stage1.start.task)}
+        names = {*self._revisions, *self._shown()}
         changed = {name for name in names if self._revisions.get(name) != self.practice.revision(name)}
         if changed:
             self._fill()
@@ -109,8 +109,12 @@ class HeadTraining:
         stage1.forget()
         self._revisions.clear()
         self._collected = []
-        shown = self.practice.demonstrations(stage1.start.task)
-        stage1.imitate(self._read(stage1, shown, Mode.DEMO, stage1.head_version))
+        stage1.imitate(self._read(stage1, self._shown(), Mode.DEMO, stage1.head_version))
+
+    def _shown(self) -> list[str]:
+        """A person's demonstrations of the task, where the learner has a use for them."""
+        start = self.stage1.start
+        return self.practice.demonstrations(start.task) if start.algorithm == "sacfd" else []
 
     def _watch(self, stop: threading.Event) -> Callable[[int, int], bool]:
         saved_s = time.monotonic()
