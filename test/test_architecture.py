@@ -20,7 +20,7 @@ ARROWS = {
     "data": {"core", "disk"},
     "exchange": {"core", "disk", "data", "nodes"},
     "sim": {"core"},
-    "rewards": {"core"},
+    "rewards": {"core", "policy"},
     "learn": {"core", "policy"},
     "jobs": {"core", "disk", "policy", "data", "sim", "rewards", "learn"},
     "ros": {"core"},

@@ -102,14 +102,29 @@ def test_the_oracle_believes_the_simulator_about_its_task_only() -> None:
     assert oracle.observe(SEEN, {**state, "progress": math.nan}).progress is None
 
 
-def test_a_classifier_with_two_thresholds() -> None:
-    answers = iter([0.79, 0.8, 0.6, 0.5, 0.6, math.nan, 1.5, 0.9])
-    classifier = ClassifierReward(lambda observation: next(answers), on=0.8, off=0.5)
+class Answers:
+    """A classifier that says these one after the other."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self._left, self.begun = iter(probabilities), 0
+
+    def begin(self) -> None:
+        self.begun += 1
+
+    def __call__(self, observation: Observation, info: Mapping[str, Any]) -> float:
+        return next(self._left)
+
+
+def test_a_classifier_has_a_threshold_for_each_task() -> None:
+    answers = Answers(0.79, 0.8, math.nan, 1.5, 0.9, 0.9)
+    classifier = ClassifierReward(answers, {"t": 0.8, "strict": 0.95})
     classifier.reset("t")
-    assert [classifier.observe(SEEN, {}).success for _ in range(8)] == [False, True, True, False, False, None, None, True]
+    assert [classifier.observe(SEEN, {}).success for _ in range(5)] == [False, True, None, None, True]
     assert classifier.unusable == 2
-    with pytest.raises(ConfigError, match="0 <= off < on <= 1"):
-        ClassifierReward(lambda observation: 0.0, on=0.5, off=0.5)
+    classifier.reset("strict")
+    assert classifier.observe(SEEN, {}) == Detection(False, False, 0.9)
+    classifier.reset("unknown")
+    assert classifier.observe(SEEN, {}) == Detection() and (classifier.unusable, answers.begun) == (3, 3)
 
 
 class Graph:

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.core.types import ControlSource, Mode, Outcome, TerminationReason
+from irevla_ros.jobs.graph_config import shipped_policy
 from irevla_ros.jobs.rollouts import EpisodeRequest, PolicySnapshot, SceneConfig, run_episodes
 from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.checkpoint import save_vla
 from irevla_ros.policy.gaussian import GaussianActor
 from irevla_ros.policy.vla import build_vla
+from irevla_ros.rewards.success_head import SuccessHeads, SuccessSpec, save_success_heads
 from irevla_ros.sim.suite import load_suite
 
 SCENE = SceneConfig("demo")
@@ -72,6 +74,40 @@ def test_expert_episodes_have_all_columns(pool):
         assert (meta.mode, meta.outcome) == (Mode.DEMO, Outcome.SUCCESS)
         assert meta.termination_reason is TerminationReason.SUCCESS and meta.run_id == "r"
         assert meta.instruction in {t.instruction for t in load_suite("demo").tasks if t.name == meta.task}
+
+
+def judge(folder, checkpoint, says):
+    """A classifier of the checkpoint's backbone that says the same of every observation."""
+    vla = checkpoint[0]
+    spec = SuccessSpec(vla.backbone.fingerprint(), "", 64, 6, 1, dict.fromkeys(TASKS, 0.5))
+    heads = SuccessHeads(spec)
+    with torch.no_grad():
+        heads.nets[0].out.weight.zero_()
+        heads.nets[0].out.bias.fill_(says)
+    save_success_heads(folder / "c.safetensors", heads)
+    return str(folder / "c.safetensors")
+
+
+def test_a_classifier_decides_in_place_of_the_simulator(pool, checkpoint, tmp_path):
+    """It believes three observations in a row: two steps. Where it sees nothing, the time limit ends the episode."""
+    found = run_episodes(pool, SCENE, requests(2), checkpoint[1], classifier=judge(tmp_path, checkpoint, 5.0))
+    for result in found:
+        episode = result.episode
+        assert (result.success, len(episode), len(episode.latents)) == (True, 2, 3)
+        assert episode.terminated.tolist() == [False, True] and episode.reward.tolist() == [0.0, 1.0]
+    (lost,) = run_episodes(pool, SCENE, requests(1), checkpoint[1], classifier=judge(tmp_path, checkpoint, -5.0))
+    assert (lost.success, len(lost.episode), len(lost.episode.latents)) == (False, 25, 26)  # pressing has 25 steps
+    assert lost.episode.truncated[-1] and not lost.episode.terminated.any()
+    other, file = PolicySnapshot(str(shipped_policy())), judge(tmp_path, checkpoint, 5.0)
+    with pytest.raises(CheckpointError, match="mean nothing to it"):
+        run_episodes(pool, SCENE, requests(1), other, classifier=file)
+
+
+def test_a_success_lingers(pool):
+    (short,), (long,) = (run_episodes(pool, SCENE, requests(1, expert=True, linger=steps)) for steps in (0, 4))
+    assert short.success and long.success and long.steps == short.steps + 4
+    assert long.episode.terminated.tolist() == [False] * (long.steps - 1) + [True]
+    assert long.episode.reward.tolist() == [0.0] * (long.steps - 1) + [1.0]
 
 
 def test_episodes_do_not_depend_on_workers_or_batches(pool):

@@ -33,6 +33,7 @@ COMMANDS = {
     "eval": "measure the success rate of a checkpoint, with its interval",
     "report": "write the report and plots of a run again, finished or not",
     "up": "start a node graph on this machine: simulated arms, collecting, or a Franka",
+    "reward": "train and check a success classifier from judged episodes",
     "episodes": "list, show, check, relabel, trim, replay, export and import recorded episodes",
     "doctor": "check this machine and say what to do about what is missing",
 }

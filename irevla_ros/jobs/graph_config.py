@@ -90,6 +90,11 @@ class LearnerConfig:
         return path, None
 
 
+def checkpoint_of(name: str) -> Path:
+    """The folder of the checkpoint called ``name``: "shipped", or the folder itself."""
+    return shipped_policy() if name == SHIPPED else Path(name)
+
+
 def shipped_policy() -> Path:
     """The checkpoint of stage 0 on suite demo that comes with the package."""
     return Path(str(files("irevla_ros.policy") / "weights" / "demo-sft"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +21,15 @@ from irevla_ros.policy.vla import VLA
 ENCODED_AT_ONCE = 64  # observations
 
 
+@dataclass(frozen=True)
+class _Acted:
+    """Steps of the policy and of a human in an episode, and the versions of the policy."""
+
+    policy: int
+    human: int
+    versions: frozenset[int]
+
+
 class Practice:
     """Reads what recorders wrote of the run ``run_id``: others count versions of the policy for themselves.
 
@@ -28,7 +38,7 @@ class Practice:
 
     def __init__(self, spool: Spool, run_id: str) -> None:
         self._spool, self._reader, self._run_id = spool, SpoolReader(spool.root), run_id
-        self._acted: dict[str, tuple[int, int, frozenset[int]]] = {}
+        self._acted: dict[str, _Acted] = {}
         self.successes: dict[str, bool] = {}  # of the episodes that were accepted
 
     def record(self, episode_id: str) -> EpisodeRecord:
@@ -57,15 +67,22 @@ class Practice:
         """Index -> id of an episode in the spool that answers it already."""
         open_ = {(one.task, one.seed, one.mode): index for index, one in enumerate(wanted)}
         found: dict[int, str] = {}
-        for name in self._reader.ids() if wanted else ():
-            try:
-                meta = self._reader.record(name).meta
-            except DataError:
-                continue  # `irevla episodes verify` tells; here it only means one more order
+        for record in self._readable() if wanted else ():
+            meta = record.meta
             index = open_.get((meta.task, meta.seed, meta.mode))
-            if index is not None and index not in found and self.examine(name, wanted[index]) == ACCEPTED:
-                found[index] = name
+            if index is not None and index not in found and self.examine(record.episode_id, wanted[index]) == ACCEPTED:
+                found[index] = record.episode_id
         return found
+
+    def demonstrations(self, task: str) -> list[str]:
+        """Ids of the successes that a person has shown of ``task``, whichever run they were recorded for."""
+        return [record.episode_id for record in self._readable()
+                if record.matches(task=task, mode=Mode.DEMO, outcome=Outcome.SUCCESS, run=None, discarded=False)
+                and self._who_acted(record.episode_id).human]  # fmt: skip
+
+    def revision(self, episode_id: str) -> int:
+        """Of its labels: the number changes with every verdict, discard or note that somebody gives later."""
+        return self._reader.record(episode_id).label_revision
 
     def usable(self, ids: Iterable[str]) -> list[str]:
         """Those that nobody has discarded, or left without outcome, since they were collected."""
@@ -91,24 +108,32 @@ class Practice:
             ))  # fmt: skip
         return episodes
 
+    def _readable(self) -> Iterator[EpisodeRecord]:
+        """All but the damaged: `irevla episodes verify` tells of those; here they only mean one episode less."""
+        for name in self._reader.ids():
+            with contextlib.suppress(DataError):
+                yield self._reader.record(name)
+
     def _other_policy(self, record: EpisodeRecord, wanted: Wanted) -> str:
         """Why the steps are not those that were wanted: another policy's, or a person's where only the policy's count."""
         if wanted.versions is None:
             return ACCEPTED
-        steps, others, versions = self._who_acted(record.episode_id)
-        if others == steps or (wanted.mode is Mode.EVAL and others):
-            return f"{others} of {steps} steps are not the policy's"
-        if strange := versions - wanted.versions:
+        acted = self._who_acted(record.episode_id)
+        others = record.steps - acted.policy
+        if not acted.policy or (wanted.mode is Mode.EVAL and others):
+            return f"{others} of {record.steps} steps are not the policy's"
+        if strange := acted.versions - wanted.versions:
             return f"version {min(strange)} of the policy acted, {max(wanted.versions)} was announced"
         return ACCEPTED
 
-    def _who_acted(self, episode_id: str) -> tuple[int, int, frozenset[int]]:
-        """Steps, those that are not the policy's, and the versions of the others; what is sealed never changes."""
+    def _who_acted(self, episode_id: str) -> _Acted:
+        """What is sealed never changes."""
         if episode_id not in self._acted:
             episode = self._reader.read(episode_id, cameras=(), latents=False)
             policy = episode.source == ControlSource.POLICY
-            self._acted[episode_id] = (len(policy), int((~policy).sum()),
-                                       frozenset(map(int, episode.head_version[policy])))  # fmt: skip
+            human = episode.source == ControlSource.HUMAN
+            self._acted[episode_id] = _Acted(int(policy.sum()), int(human.sum()),
+                                             frozenset(map(int, episode.head_version[policy])))  # fmt: skip
         return self._acted[episode_id]
 
 

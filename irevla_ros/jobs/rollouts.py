@@ -17,13 +17,16 @@ from irevla_ros.jobs.workers import Send, WorkerContext, WorkerPool
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.policy.sampling import ActionSampler
 from irevla_ros.policy.vla import VLA
+from irevla_ros.rewards.detector import RewardDetector
+from irevla_ros.rewards.success_head import load_success_heads
 from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.world import CONTROL_HZ
 
 
 @dataclass(frozen=True)
 class EpisodeRequest:
-    """One episode to run. ``keep``: return the whole episode, not only its outcome."""
+    """One episode to run. ``keep``: return the whole episode, not only its outcome. ``linger``: steps that still follow
+    a success that the simulator sees, as where a person needs a moment to press the key."""
 
     episode_id: str
     task: str
@@ -32,6 +35,7 @@ class EpisodeRequest:
     expert: bool = False
     deterministic: bool = False
     keep: bool = True
+    linger: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,19 @@ def run_episodes(
     *,
     batch: int = 16,
     run_id: str = "",
+    classifier: str = "",
     on_result: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
     """Run all requests over the pool, ``batch`` environments in lock step in each worker; results in request order.
+
+    classifier: file of a success classifier that alone decides about success, in place of the simulator; it reads the
+    policy's latents and refuses those of another backbone. Nothing fails then before the time limit.
 
     Which worker runs which request depends on its place alone, so equal requests give equal episodes.
     """
     arguments = [
         {"scene": scene, "requests": list(requests[rank :: pool.size]), "policy": policy, "batch": batch,
-         "run_id": run_id}
+         "run_id": run_id, "classifier": classifier}
         for rank in range(pool.size)
     ]  # fmt: skip
     results: dict[str, EpisodeResult] = {}
@@ -106,13 +114,15 @@ def _work(
     policy: PolicySnapshot | None,
     batch: int,
     run_id: str,
+    classifier: str,
 ) -> None:
     vla = _policy(context, policy) if policy is not None else None
+    detector = _detector(Path(classifier), vla) if classifier and vla is not None else None
     environments = context.kept.setdefault(("environments", scene), [])
     while len(environments) < min(batch, len(requests)):
         environments.append(PandaEnv(scene.suite, cameras=scene.cameras, image_size=scene.image_size))
     queue = iter(requests)
-    running = [_Running(env, request, run_id) for env, request in zip(environments, queue, strict=False)]
+    running = [_Running(env, request, run_id, detector) for env, request in zip(environments, queue, strict=False)]
     while running:
         if vla is not None and policy is not None:
             _act(vla, policy, [r for r in running if r.wants_policy])
@@ -122,7 +132,7 @@ def _work(
                 send(current.result(policy))
                 following = next(queue, None)
                 if following is not None:
-                    still.append(_Running(current.env, following, run_id))
+                    still.append(_Running(current.env, following, run_id, detector))
                 continue
             current.step()
             still.append(current)
@@ -142,6 +152,12 @@ def _policy(context: WorkerContext, snapshot: PolicySnapshot) -> VLA:
     return vla
 
 
+def _detector(path: Path, vla: VLA) -> Callable[[], RewardDetector]:
+    """What makes a fresh detector for an episode."""
+    heads = load_success_heads(path, vla.backbone.fingerprint())
+    return heads.detector
+
+
 def _act(vla: VLA, policy: PolicySnapshot, running: list[_Running]) -> None:
     """Encode the present observations in one batch; store latents; sample actions where the episode goes on."""
     if not running:
@@ -156,7 +172,9 @@ def _act(vla: VLA, policy: PolicySnapshot, running: list[_Running]) -> None:
 class _Running:
     """An environment in the middle of an episode, and the columns recorded so far."""
 
-    def __init__(self, env: PandaEnv, request: EpisodeRequest, run_id: str) -> None:
+    def __init__(
+        self, env: PandaEnv, request: EpisodeRequest, run_id: str, detector: Callable[[], RewardDetector] | None
+    ) -> None:
         self.env, self.request, self._run_id = env, request, run_id
         observed, _ = env.reset(seed=request.seed, options={"task": request.task})
         self._script = env.expert() if request.expert else None
@@ -165,9 +183,14 @@ class _Running:
         self.over = False
         self._images: list[Observation] = [self.observation] if request.keep else []
         self._latents: list[Any] = []
+        self._seen = 0  # observations that the policy has seen
         self._rows: list[tuple[FloatArray, float, int]] = []  # proposed action, log-probability, head version
         self._ending = (False, False)
         self._success = False
+        self._succeeded_at = 0
+        self._detector = detector() if detector is not None else None
+        if self._detector is not None:
+            self._detector.reset(request.task)
 
     @property
     def wants_policy(self) -> bool:
@@ -176,12 +199,17 @@ class _Running:
 
     @property
     def wants_last_latent(self) -> bool:
-        return self.request.keep and self._script is None and len(self._latents) <= len(self._rows)
+        wanted = self.request.keep or self._detector is not None
+        return wanted and self._script is None and self._seen <= len(self._rows)
 
     def see(self, mean: FloatArray, latent: Any, std: FloatArray | None, version: int) -> None:
         """Take the policy's view of the present observation and choose an action."""
+        self._seen += 1
         if self.request.keep:
             self._latents.append(latent)
+        if self._detector is not None and self._detector.observe(self.observation, {"latents": latent}).sure and self._rows:
+            self._success = self.over = True
+            self._ending = (True, False)
         if self.over:
             return
         chunk, log_prob = self._sampler.draw(mean[None], std, self.request.deterministic)
@@ -196,8 +224,16 @@ class _Running:
         self.observation = self.env.observation(observed)
         if self.request.keep:
             self._images.append(self.observation)
-        self.over = terminated or truncated
-        self._ending, self._success = (terminated, truncated), info["success"]
+        if self._detector is not None:
+            self.over = len(self._rows) >= self.env.time_limit
+            self._ending = (False, self.over)
+            return
+        if info["success"] and not self._success:
+            self._success, self._ending, self._succeeded_at = True, (True, False), len(self._rows)
+        if self._success:
+            self.over = len(self._rows) - self._succeeded_at >= self.request.linger
+        else:
+            self.over, self._ending = terminated or truncated, (terminated, truncated)
 
     def result(self, policy: PolicySnapshot | None) -> EpisodeResult:
         episode = self._episode(policy) if self.request.keep else None

@@ -111,13 +111,8 @@ class RunRecord:
         write_json(self.folder / "stage1.json", to_dict(command))
         return stage1
 
-    def continue_stage1(
-        self, read: Callable[[Stage1, int, EpisodesCollected], list[Episode]]
-    ) -> tuple[Stage1, list[Episode]] | None:
-        """The learner with its buffers when the run was cut off between StartTask and EndTask, and the newest episodes.
-
-        ``read(stage1, first, event)`` gives the episodes of an event, which number from ``first`` on.
-        """
+    def continue_stage1(self) -> Stage1 | None:
+        """The learner, its buffers empty, when the run was cut off between StartTask and EndTask."""
         path = self.folder / "stage1.json"
         # A kill within StartTask leaves files of both tasks; it will be asked for again.
         if not path.is_file() or isinstance(self.machine.next(), StartTask):
@@ -125,13 +120,20 @@ class RunRecord:
         start = StartTask(**read_json(path))
         stage1 = self._stage1(start)
         stage1.restore(self.folder / "stage1.safetensors")
-        first, episodes = start.first, list[Episode]()
+        return stage1
+
+    def fill(self, stage1: Stage1, read: Callable[[Stage1, int, EpisodesCollected], list[Episode]]) -> list[Episode]:
+        """Give the learner all that was collected for it; returns the newest episodes.
+
+        ``read(stage1, first, event)`` gives the episodes of an event, which number from ``first`` on.
+        """
+        first, episodes = stage1.start.first, list[Episode]()
         for event in self.since_start():
             if isinstance(event, EpisodesCollected):
                 episodes = read(stage1, first, event)
                 stage1.remember(episodes)
                 first += len(event.successes)
-        return stage1, episodes
+        return episodes
 
     def _stage1(self, start: StartTask) -> Stage1:
         demonstrations = self.demonstrations() if self.needs_demonstrations else []

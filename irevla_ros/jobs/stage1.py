@@ -14,6 +14,7 @@ from irevla_ros.core.errors import CheckpointError
 from irevla_ros.core.types import Episode, Mode
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.rollouts import PolicySnapshot
+from irevla_ros.learn.interventions import human_segments, with_takeover_penalty
 from irevla_ros.learn.irevla import StartTask
 from irevla_ros.learn.ppo import PPO
 from irevla_ros.learn.replay import DemoReplay, ReplayBuffer
@@ -60,18 +61,34 @@ class Stage1:
             critics = TwinQ(width, head.proprio_size, head.action_size, head.horizon, head.config)
             init_critics_from(critics, head)
             self.learner = SACfD(self.actor, critics, config.sacfd, generator)
+            self.forget()
+
+    def forget(self) -> None:
+        """Empty the replay of SACfD."""
+        if isinstance(self.learner, SACfD):
             self.replay = DemoReplay(ReplayBuffer(REPLAY), ReplayBuffer(REPLAY))
+
+    def imitate(self, demonstrations: Sequence[Episode]) -> None:
+        """Take a person's demonstrations of the task into the replay of SACfD."""
+        if isinstance(self.learner, SACfD):
+            for episode in demonstrations:
+                self.replay.demo.add(episode)
 
     def remember(self, episodes: Sequence[Episode]) -> None:
         """Take collected episodes into the replay of SACfD.
 
-        Successes of the zero-shot policy are its demonstrations; its failures are experience like any other.
+        Successes of the zero-shot policy are its demonstrations; its failures are experience like any other. What a human
+        did in any episode is a demonstration, too.
         """
         if isinstance(self.learner, SACfD):
-            for episode in episodes:
+            for collected in episodes:
+                episode = with_takeover_penalty(collected, self.config.sacfd.takeover_penalty)
                 zero_shot = episode.meta.mode is Mode.DEMO
                 if episode.success and (zero_shot or self.config.sacfd.keep_successes):
                     self.replay.demo.add(episode)
+                else:
+                    for first, stop in human_segments(episode):
+                        self.replay.demo.add(episode, first, stop)
                 if not (episode.success and zero_shot):
                     self.replay.online.add(episode)
 

@@ -70,8 +70,8 @@ class Trainer:
         self.stage1: Stage1 | None = None
         self._bar: Progress | None = None
         self._collected: list[Episode] = []
-        if (continued := self.record.continue_stage1(self._collected_then)) is not None:
-            self.stage1, self._collected = continued
+        if (continued := self.record.continue_stage1()) is not None:
+            self.stage1, self._collected = continued, self.record.fill(continued, self._collected_then)
 
     def run(self) -> Path:
         """Work until the method is done; returns the path of the report."""

@@ -52,18 +52,21 @@ class ReplayBuffer:
         """Transitions that can be sampled now."""
         return len(self._steps)
 
-    def add(self, episode: Episode) -> None:
-        """All T steps. Raises ``DataError`` when latents are missing or the episode exceeds the capacity."""
-        steps, name = len(episode), f"episode {episode.meta.episode_id!r}"
+    def add(self, episode: Episode, first: int = 0, stop: int | None = None) -> None:
+        """All T steps, or those in [first, stop). Raises ``DataError`` when latents are missing or it exceeds the capacity."""
+        stop = len(episode) if stop is None else stop
+        steps, name = stop - first, f"episode {episode.meta.episode_id!r}"
         if episode.latents is None:
             raise DataError(name, "replay needs its latents", "encode it with the current backbone first")
         if steps + 1 > self.capacity:
             raise DataError(f"{name} with {steps + 1} observations", f"the buffer holds {self.capacity}",
                             "raise the capacity")  # fmt: skip
         # Rows of observations; the last one carries no step, and its step columns stay unread.
+        seen, acted = slice(first, stop + 1), slice(first, stop)
         columns: dict[str, npt.NDArray[Any]] = {
-            "latents": episode.latents, "proprio": episode.proprio, "action": np.clip(episode.executed, -1, 1),
-            "reward": episode.reward, "terminated": episode.terminated,
+            "latents": episode.latents[seen], "proprio": episode.proprio[seen],
+            "action": np.clip(episode.executed[acted], -1, 1), "reward": episode.reward[acted],
+            "terminated": episode.terminated[acted],
         }  # fmt: skip
         rows = (self._cursor + torch.arange(steps + 1)) % self.capacity
         for column, values in columns.items():

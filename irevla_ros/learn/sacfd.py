@@ -31,7 +31,8 @@ class SACfDConfig:
     where the critics prefer the demonstrated action). learn_std: the standard deviation, one per action dimension, is
     learned under a temperature that keeps it from falling much below ``target_std``; otherwise it stays as given.
     keep_successes: online successes join the demonstrations, so that cloning imitates what practice has found.
-    value_range bounds bootstrapped targets: with reward 1 at success only, values lie in [0, 1].
+    value_range bounds bootstrapped targets: with reward 1 at success only, values lie in [0, 1]. takeover_penalty is taken
+    from the reward of the policy's step after which a human took over (RLIF), and lowers the lower bound by as much.
     """
 
     gamma: float = 0.95
@@ -51,6 +52,7 @@ class SACfDConfig:
     initial_temperature: float = 0.01
     std_range: tuple[float, float] = (0.05, 0.5)
     value_range: tuple[float, float] = (0.0, 1.0)
+    takeover_penalty: float = 0.0
     max_grad_norm: float = 10.0
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class SACfDConfig:
         for name in ("gamma", "tau"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it lies in (0, 1]", "see SACfDConfig's defaults")
-        for name in ("critic_warmup", "bc_coef"):
+        for name in ("critic_warmup", "bc_coef", "takeover_penalty"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it is not negative", "give 0 to leave it out")
         for name in ("std_range", "value_range"):
@@ -143,7 +145,8 @@ class SACfD(Resumable):
             next_action = self._explore(self.actor(batch.next_latents, batch.next_proprio))
             next_value = self.targets(batch.next_latents, batch.next_proprio, next_action).amin(dim=0)
             # The entropy stays out of the target (as in RLPD), so that values keep their meaning: discounted success.
-            bootstrap = next_value.clamp(*self.config.value_range) * (~batch.terminated).float()
+            low, high = self.config.value_range
+            bootstrap = next_value.clamp(low - self.config.takeover_penalty, high) * (~batch.terminated).float()
             target = batch.reward + self.config.gamma * bootstrap
         loss = (self.critics(batch.latents, batch.proprio, batch.action) - target).square().mean()
         norm = descend(self.config.max_grad_norm, critic=(self.critic_optimizer, loss))["critic"]

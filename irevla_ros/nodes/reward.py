@@ -14,13 +14,14 @@ from irevla_ros.core.episode_state import EpisodeState, Judged, Phase, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import RewardValue, SimState
 from irevla_ros.core.types import Observation, Outcome
+from irevla_ros.jobs.graph_config import checkpoint_of
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import reward as parameters
 from irevla_ros.nodes.parameters.reward import RewardConfig
 from irevla_ros.nodes.streams import ObservationStreams
 from irevla_ros.rewards.classifier import ClassifierReward
-from irevla_ros.rewards.detector import Debounce, RewardDetector
+from irevla_ros.rewards.detector import Debounce
 from irevla_ros.rewards.gate import NoEpisode, VerdictGate
 from irevla_ros.rewards.human import HumanReward
 from irevla_ros.rewards.oracle import OracleReward
@@ -41,8 +42,7 @@ class RewardNode(GraphNode):
         self.lock_step = config.lock_step
         oracle = config.detector == "oracle"
         self.detector = make_detector(config)
-        debounce = {"hold": config.hold, "release": config.release}
-        self.gate = VerdictGate(Debounce(self.detector, **{k: n or (1 if oracle else 3) for k, n in debounce.items()}))
+        self.gate = VerdictGate(self.detector)
         self._progress = ProgressReward(config.progress_reward) if config.progress_reward else None
         self._said: tuple[int, Verdict | Judged] | None = None
         self._early: deque[tuple[int, Observation, Mapping[str, Any]]] = deque(maxlen=EARLY)
@@ -139,28 +139,29 @@ class RewardNode(GraphNode):
 
     def update_health(self) -> None:
         self.health.absorb("not_judged", self.gate.counts)
-        if isinstance(self.detector, (OracleReward, ClassifierReward)):
-            self.health.counts["unusable"] = self.detector.unusable
+        if isinstance(found := self.detector.inner, (OracleReward, ClassifierReward)):
+            self.health.counts["unusable"] = found.unusable
 
 
-def make_detector(config: RewardConfig) -> RewardDetector:
-    """The detector that ``config`` names; a classifier's cameras must be among those of the graph."""
+def make_detector(config: RewardConfig) -> Debounce:
+    """The detector that ``config`` names; the cameras that a classifier reads must be among those of the graph."""
     if config.detector == "oracle":
-        return OracleReward()
+        return Debounce(OracleReward(), config.hold or 1, config.release or 1)
     if config.detector == "human":
-        return HumanReward()
-    from irevla_ros.policy.tensor_file import load_into, read_tensors
-    from irevla_ros.rewards.success_net import SuccessNet
+        return Debounce(HumanReward())
+    from irevla_ros.policy.checkpoint import load_vla
+    from irevla_ros.rewards.success_head import FILE, load_success_heads
 
-    path = Path(config.classifier.path)
-    file = read_tensors(path)
-    net = SuccessNet.from_metadata(file.metadata, str(path))
-    if not set(net.cameras) <= set(config.cameras) or net.image_size != config.image_size:
-        raise ConfigError(f"{path} for cameras {list(net.cameras)} of {net.image_size} pixels",
+    path = Path(config.classifier.path) / FILE
+    folder = checkpoint_of(config.classifier.checkpoint or load_success_heads(path).spec.checkpoint)
+    vla = load_vla(folder)[0].eval().requires_grad_(False)
+    heads = load_success_heads(path, vla.backbone.fingerprint())
+    size = vla.backbone.image_size[0]
+    if not set(vla.cameras) <= set(config.cameras) or size != config.image_size:
+        raise ConfigError(f"{path} for cameras {list(vla.cameras)} of {size} pixels",
                           f"the graph has {list(config.cameras)} of {config.image_size}",
                           "set cameras and image_size as in its training")  # fmt: skip
-    load_into(net, file, path)
-    return ClassifierReward(net.eval().probability, config.classifier.on, config.classifier.off)
+    return heads.detector(vla, config.hold, config.release)
 
 
 def main() -> int:

@@ -44,16 +44,16 @@ class Debounce:
     def __init__(self, inner: RewardDetector, hold: int = 3, release: int = 3) -> None:
         if hold < 1 or release < 1:
             raise ConfigError(f"debounce of {hold} and {release} observations", "both are at least 1", "give 3 and 3")
-        self._inner = inner
+        self.inner = inner
         self._success, self._failure = _Latch(hold, release), _Latch(hold, release)
 
     def reset(self, task: str) -> None:
-        self._inner.reset(task)
+        self.inner.reset(task)
         self._success.reset()
         self._failure.reset()
 
     def observe(self, observation: Observation, info: Mapping[str, Any]) -> Detection:
-        raw = self._inner.observe(observation, info)
+        raw = self.inner.observe(observation, info)
         told = raw.success is not None or raw.failure
         believed = self._success.update(raw.sure is True if told else None)
         failed = self._failure.update(raw.sure is False if told else None)

@@ -119,6 +119,11 @@ class PandaEnv(gymnasium.Env[dict[str, Any], FloatArray]):
     def close(self) -> None:
         self.world.close()
 
+    @property
+    def time_limit(self) -> int:
+        """Control steps of the episode just reset."""
+        return self._running_task().time_limit
+
     def expert(self, noise: ExpertNoise | None = None) -> ScriptedExpert:
         """A scripted expert for the episode just reset; draws its noise from the episode's generator."""
         return ScriptedExpert(self._running_task(), self.world, self.actions, self.np_random, noise)

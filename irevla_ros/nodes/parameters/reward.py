@@ -13,16 +13,17 @@ from irevla_ros.nodes.parameters.streams import StreamsConfig
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """path: a safetensors file of ``rewards.success_net``; on, off: see ``ClassifierReward``."""
+    """path: folder that `irevla reward train` wrote; checkpoint: whose vision-language model it reads, "shipped" or a folder,
+    "" for that of the training."""
 
     path: str = ""
-    on: float = 0.8
-    off: float = 0.5
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
 class RewardConfig(StreamsConfig):
-    """hold, release: see ``Debounce``; 0 is 1 for the oracle, whose finding already lasts, and 3 for others.
+    """hold, release: see ``Debounce``; 0 is 1 for the oracle, whose finding already lasts, and what the
+    classifier was trained for.
     progress_reward: reward for the whole way to success where the detector knows the progress; 0 for none."""
 
     detector: Literal["oracle", "human", "classifier"] = "oracle"
@@ -35,7 +36,7 @@ class RewardConfig(StreamsConfig):
 
 def settings(read: Reader) -> RewardConfig:
     config = read(RewardConfig)
-    if config.detector == "classifier" and not Path(config.classifier.path).is_file():
-        raise ConfigError(f"classifier.path = {config.classifier.path!r}", "detector classifier needs a file",
-                          "give a safetensors file of SuccessNet")  # fmt: skip
+    if config.detector == "classifier" and not Path(config.classifier.path).is_dir():
+        raise ConfigError(f"classifier.path = {config.classifier.path!r}", "detector classifier needs a folder",
+                          "make one by irevla reward train (docs/reward.md)")  # fmt: skip
     return config

@@ -1,0 +1,187 @@
+"""`irevla reward train`: heads on stored latents, cross-validated by episode, calibrated, and a threshold for each task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from irevla_ros.core.errors import ConfigError, DataError
+from irevla_ros.core.stats import Rate
+from irevla_ros.jobs.reward_data import FrameLabels, LabelledEpisode
+from irevla_ros.jobs.reward_eval import TaskRates, lasting
+from irevla_ros.rewards.success_head import SuccessHeads, SuccessNet, SuccessSpec
+
+ENOUGH = 20  # successes and failures of a task, below which nobody should rely on the result
+
+
+@dataclass(frozen=True)
+class RewardTraining:
+    """labels: of observations. hold: observations in a row that are believed. target: false-positive rate of episodes that
+    the threshold is chosen for. folds: heads, each of which leaves out another part of the episodes."""
+
+    labels: FrameLabels = field(default_factory=FrameLabels)
+    hold: int = 3
+    target: float = 0.02
+    folds: int = 5
+    steps: int = 400
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hold", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 1", "see irevla reward train --help")
+        if self.folds < 2:
+            raise ConfigError(f"folds = {self.folds}", "one part of at least two is left out", "give 5")
+        if not 0.0 <= self.target < 1.0:
+            raise ConfigError(f"target = {self.target}", "a false-positive rate in [0, 1)", "give 0.02")
+        if self.hold > self.labels.last:
+            raise ConfigError(f"hold = {self.hold} with last = {self.labels.last}",
+                              "a success shows at least as long as it is to be held", "lower hold or raise last")  # fmt: skip
+
+
+class Frames:
+    """Labelled observations of episodes, each beside the first of its episode."""
+
+    def __init__(self, episodes: Sequence[LabelledEpisode], labels: FrameLabels) -> None:
+        lengths = [len(episode.proprio) for episode in episodes]
+        self.latents = torch.from_numpy(np.concatenate([episode.latents for episode in episodes]))
+        self.proprio = torch.from_numpy(np.concatenate([episode.proprio for episode in episodes]))
+        starts = np.cumsum([0, *lengths[:-1]])
+        self.first = torch.from_numpy(np.repeat(starts, lengths))
+        of_each = [labels.of(length, episode.success) for length, episode in zip(lengths, episodes, strict=True)]
+        self.labels = torch.from_numpy(np.concatenate(of_each))
+        names = sorted({episode.task for episode in episodes})
+        self.tasks = torch.from_numpy(np.repeat([names.index(episode.task) for episode in episodes], lengths))
+        self.episodes = torch.from_numpy(np.repeat(np.arange(len(episodes)), lengths))
+
+    def inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What ``SuccessNet`` takes."""
+        first = self.first[rows]
+        return self.latents[rows].float(), self.proprio[rows], self.latents[first].float(), self.proprio[first]
+
+    def weights(self, rows: Tensor) -> Tensor:
+        """So that positive and negative rows of every task count as much; float64 [len(rows)], of sum 1."""
+        group = 2 * self.tasks[rows] + self.labels[rows].long()
+        weights = 1.0 / torch.bincount(group)[group].double()
+        return weights / weights.sum()
+
+
+def train_heads(
+    episodes: Sequence[LabelledEpisode], config: RewardTraining, fingerprint: str, checkpoint: str,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[SuccessHeads, list[tuple[LabelledEpisode, np.ndarray]]]:  # fmt: skip
+    """The heads, and for each episode the probabilities [T + 1] of the head that had not seen it.
+
+    Temperature and thresholds come from these alone. Raises ``DataError`` where a task lacks successes or failures.
+    """
+    for task in sorted({episode.task for episode in episodes}):
+        kinds = [sum(one.success is wanted for one in episodes if one.task == task) for wanted in (True, False)]
+        if min(kinds) < 2:
+            raise DataError(f"task {task}: {kinds[0]} successes and {kinds[1]} failures",
+                            "at least 2 of each are required, to learn from one and to test on the other",
+                            "record and judge more, or leave the task out by --task")  # fmt: skip
+    frames, folds = Frames(episodes, config.labels), _folds(episodes, config)
+    width, proprio_size = frames.latents.shape[2], frames.proprio.shape[1]
+    nets, logits = list[SuccessNet](), torch.zeros(len(frames.labels))
+    for fold in range(config.folds):
+        held = folds[frames.episodes] == fold
+        nets.append(_train(frames, (~held & (frames.labels >= 0)).nonzero().squeeze(1), config, fold, width, proprio_size))
+        with torch.inference_mode():
+            for rows in held.nonzero().squeeze(1).split(512):
+                logits[rows] = nets[-1](*frames.inputs(rows))
+        progress(fold + 1)
+    labelled = (frames.labels >= 0).nonzero().squeeze(1)
+    temperature = calibrate(logits[labelled], frames.labels[labelled], frames.weights(labelled))
+    probabilities = torch.sigmoid(logits / temperature).numpy()
+    unseen = [(episode, probabilities[frames.episodes.numpy() == number]) for number, episode in enumerate(episodes)]
+    thresholds = {
+        task: choose_threshold(
+            [lasting(seen, config.hold) for one, seen in unseen if one.task == task and one.success],
+            [lasting(seen[config.labels.early(len(seen), one.success)], config.hold) for one, seen in unseen
+             if one.task == task], config.target,
+        )
+        for task in sorted({episode.task for episode in episodes})
+    }  # fmt: skip
+    heads = SuccessHeads(SuccessSpec(fingerprint, checkpoint, width, proprio_size, config.folds, thresholds, temperature,
+                                     config.hold))  # fmt: skip
+    for own, net in zip(heads.nets, nets, strict=True):
+        own.load_state_dict(net.state_dict())
+    return heads.eval().requires_grad_(False), unseen
+
+
+def shortages(found: Sequence[TaskRates], target: float) -> list[str]:
+    """What there is too little of, and what the episodes therefore cannot show, in sentences."""
+    said = []
+    for one in found:
+        for kind, count in (("successes", one.recall.episodes), ("failures", one.false_positives.episodes)):
+            if count < ENOUGH:
+                said.append(f"{one.task}: {count} {kind}; collect at least {ENOUGH}")
+        bound = Rate(0, one.false_positives.episodes).interval[1]
+        if bound > target:
+            said.append(f"{one.task}: {one.false_positives.episodes} failures show no false-positive rate below "
+                        f"{100 * bound:.0f} %, even if none is mistaken; before you rely on it, check it on new ones by "
+                        "irevla reward eval")  # fmt: skip
+    return said
+
+
+def calibrate(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
+    """The temperature (Guo et al. 2017, arXiv 1706.04599) at which the probabilities of held-out rows are likeliest."""
+    candidates = torch.logspace(-2, 2, 401)
+    losses = [float((F.binary_cross_entropy_with_logits(logits / t, labels.float(), reduction="none") * weights).sum())
+              for t in candidates]  # fmt: skip
+    return float(candidates[int(np.argmin(losses))])
+
+
+def choose_threshold(successes: Sequence[float], others: Sequence[float], target: float) -> float:
+    """At most the share ``target`` of ``others`` reaches it, and, given that, most of ``successes``.
+
+    It lies half-way, in logits, between what must not reach it and the least success above that.
+    """
+    ranked = sorted(others, reverse=True)
+    most = ranked[math.floor(target * len(ranked))]  # the greatest that must not
+    above = [score for score in successes if score > most] or [1.0]
+    return float(_sigmoid((_logit(most) + _logit(min(above))) / 2))
+
+
+def _folds(episodes: Sequence[LabelledEpisode], config: RewardTraining) -> Tensor:
+    """The part, 0 to folds - 1, in which each episode is held out: of every task as many successes in each."""
+    rng = np.random.default_rng(config.seed)
+    parts = np.zeros(len(episodes), np.int64)
+    for group in sorted({(episode.task, episode.success) for episode in episodes}):
+        members = [i for i, episode in enumerate(episodes) if (episode.task, episode.success) == group]
+        parts[rng.permutation(members)] = np.arange(len(members)) % config.folds
+    return torch.from_numpy(parts)
+
+
+def _train(frames: Frames, rows: Tensor, config: RewardTraining, fold: int, width: int, proprio_size: int) -> SuccessNet:
+    torch.manual_seed(config.seed * 1000 + fold)
+    net = SuccessNet(width, proprio_size)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
+    weights = frames.weights(rows)
+    for _ in range(config.steps):
+        batch = rows[torch.multinomial(weights, config.batch, replacement=True)]
+        loss = F.binary_cross_entropy_with_logits(net(*frames.inputs(batch)), frames.labels[batch].float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return net.eval()
+
+
+def _logit(probability: float) -> float:
+    clipped = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(clipped / (1 - clipped))
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
