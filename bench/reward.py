@@ -45,7 +45,7 @@ from irevla_ros.learn.irevla import (
     UpdateHead,
 )
 from irevla_ros.policy.checkpoint import load_vla
-from irevla_ros.rewards.success_head import FILE
+from irevla_ros.rewards.classifier import FILE
 from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.suite import load_suite
 from irevla_ros.sim.tasks import DIRECTIONS, Press, Push

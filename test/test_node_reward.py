@@ -151,7 +151,8 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from irevla_ros.jobs.reward_data import FrameLabels, LabelledEpisode
     from irevla_ros.jobs.reward_training import RewardTraining, train_heads
     from irevla_ros.policy.checkpoint import load_vla
-    from irevla_ros.rewards.success_head import FILE, save_success_heads
+    from irevla_ros.rewards.classifier import FILE
+    from irevla_ros.rewards.success_head import save_success_heads
 
     torch.set_num_threads(1)
     vla = load_vla(shipped_policy())[0].eval()

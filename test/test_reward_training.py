@@ -21,9 +21,9 @@ from irevla_ros.jobs.reward_data import FrameLabels, LabelledEpisode, read_label
 from irevla_ros.jobs.reward_eval import Score, lasting, probabilities, rates, score, score_all, table
 from irevla_ros.jobs.reward_training import RewardTraining, calibrate, choose_threshold, shortages, train_heads
 from irevla_ros.policy.checkpoint import load_vla
-from irevla_ros.rewards.classifier import ClassifierReward
+from irevla_ros.rewards.classifier import FILE, ClassifierReward
 from irevla_ros.rewards.detector import Debounce
-from irevla_ros.rewards.success_head import FILE, load_success_heads, save_success_heads
+from irevla_ros.rewards.success_head import load_success_heads, save_success_heads
 from spool_toys import toy_episode
 
 SEEN = Observation({}, np.zeros(6, np.float32), "move it")
@@ -54,7 +54,7 @@ class Says:
         return next(self._values)
 
 
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12), st.integers(1, 4), st.floats(0.01, 1, width=32))
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12), st.integers(1, 4), st.floats(0.0078125, 1, width=32))
 def test_an_episode_is_scored_as_the_reward_node_judges_it(values: list[float], hold: int, threshold: float) -> None:
     detector = Debounce(ClassifierReward(Says(values), {"t": threshold}), hold)
     detector.reset("t")
@@ -95,16 +95,13 @@ def test_rates_and_what_they_cannot_show() -> None:
 
 
 def moved(number: int, success: bool, task: str = "move") -> LabelledEpisode:
-    """A mark on 8 places starts anywhere; success is 2 places further for 4 observations, failure 1. The places alone do not
-    tell: it is the change since the first observation."""
+    """A height that starts anywhere; success is 2 more for 4 observations, failure 1. The height alone does not tell: it is the
+    change since the first observation."""
     rng = np.random.default_rng(number)
-    start, way = rng.integers(0, 6), 2 if success else 1
-    places = [start] * 3 + [start + 1] * 4 + [start + way] * 4
-    latents = rng.normal(0, 0.1, (len(places), 8, 16))
-    for row, place in enumerate(places):
-        latents[row, place, :2] = 3.0
-        latents[row, :, 2:10] += np.eye(8)
-    return LabelledEpisode(f"e{number}", task, success, latents.astype(np.float16), np.zeros((len(places), 6), np.float32))
+    heights = rng.uniform(-2, 2) + np.array([0.0] * 3 + [1.0] * 4 + [2.0 if success else 1.0] * 4)
+    latents = rng.normal(0, 0.1, (len(heights), 8, 16))
+    latents[:, :, 0] += heights[:, None]
+    return LabelledEpisode(f"e{number}", task, success, latents.astype(np.float16), np.zeros((len(heights), 6), np.float32))
 
 
 @pytest.fixture(scope="module")

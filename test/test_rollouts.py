@@ -99,8 +99,8 @@ def test_a_classifier_decides_in_place_of_the_simulator(pool, checkpoint, tmp_pa
     assert (lost.success, len(lost.episode), len(lost.episode.latents)) == (False, 25, 26)  # pressing has 25 steps
     assert lost.episode.truncated[-1] and not lost.episode.terminated.any()
     other, file = PolicySnapshot(str(shipped_policy())), judge(tmp_path, checkpoint, 5.0)
-    with pytest.raises(CheckpointError, match="mean nothing to it"):
-        run_episodes(pool, SCENE, requests(1), other, classifier=file)
+    with WorkerPool(1) as single, pytest.raises(CheckpointError, match="mean nothing to it"):
+        run_episodes(single, SCENE, requests(1), other, classifier=file)
 
 
 def test_a_success_lingers(pool):

@@ -18,7 +18,8 @@ from irevla_ros.jobs.reward_data import FrameLabels, read_labelled
 from irevla_ros.jobs.reward_eval import rates, score, score_all, table
 from irevla_ros.jobs.reward_training import RewardTraining, shortages, train_heads
 from irevla_ros.policy.checkpoint import load_vla
-from irevla_ros.rewards.success_head import FILE, load_success_heads, save_success_heads
+from irevla_ros.rewards.classifier import FILE
+from irevla_ros.rewards.success_head import load_success_heads, save_success_heads
 
 LEARNED_FROM = (Mode.TRAIN, Mode.DEMO)
 

@@ -20,7 +20,7 @@ from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import reward as parameters
 from irevla_ros.nodes.parameters.reward import RewardConfig
 from irevla_ros.nodes.streams import ObservationStreams
-from irevla_ros.rewards.classifier import ClassifierReward
+from irevla_ros.rewards.classifier import FILE, ClassifierReward
 from irevla_ros.rewards.detector import Debounce
 from irevla_ros.rewards.gate import NoEpisode, VerdictGate
 from irevla_ros.rewards.human import HumanReward
@@ -150,7 +150,7 @@ def make_detector(config: RewardConfig) -> Debounce:
     if config.detector == "human":
         return Debounce(HumanReward())
     from irevla_ros.policy.checkpoint import load_vla
-    from irevla_ros.rewards.success_head import FILE, load_success_heads
+    from irevla_ros.rewards.success_head import load_success_heads
 
     path = Path(config.classifier.path) / FILE
     folder = checkpoint_of(config.classifier.checkpoint or load_success_heads(path).spec.checkpoint)

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from irevla_ros.core.types import Observation
 from irevla_ros.rewards.detector import Detection
 
+FILE = "classifier.safetensors"  # in the folder that `irevla reward train` writes
+
 
 class Classifier(Protocol):
     """Probability of success, 0 to 1, of each observation of an episode, in order."""

@@ -21,7 +21,6 @@ from irevla_ros.rewards.classifier import ClassifierReward
 from irevla_ros.rewards.detector import Debounce
 
 FORMAT = "irevla_success_head_1"
-FILE = "classifier.safetensors"  # in the folder that `irevla reward train` writes
 SIZES = HeadConfig(seeds=4, attention_heads=4, hidden=64)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.parameters.reading import Reader
 from irevla_ros.nodes.parameters.streams import StreamsConfig
+from irevla_ros.rewards.classifier import FILE
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RewardConfig(StreamsConfig):
 
 def settings(read: Reader) -> RewardConfig:
     config = read(RewardConfig)
-    if config.detector == "classifier" and not Path(config.classifier.path).is_dir():
-        raise ConfigError(f"classifier.path = {config.classifier.path!r}", "detector classifier needs a folder",
+    if config.detector == "classifier" and not (Path(config.classifier.path) / FILE).is_file():
+        raise ConfigError(f"classifier.path = {config.classifier.path!r}", f"detector classifier needs a folder with {FILE}",
                           "make one by irevla reward train (docs/reward.md)")  # fmt: skip
     return config
