@@ -61,7 +61,7 @@ class Scene:
         machine = EpisodeMachine(EpisodeConfig((), time_limit_ns=limit, verdict_grace_ns=0), "run1", 0, 0, 0)
         machine.handle(Start("press-red", "press", Mode.TRAIN, 3), 0, 0)
         self.running = machine.state
-        arbiter = Arbiter(SPEC, ArbiterConfig(longest_chunk=1))
+        arbiter = Arbiter(SPEC, ArbiterConfig(longest_chunk=1, release_ns=0))  # every observation is answered
         self.proposals: list[Any] = []
         for k in range(self.steps + self.overrun + 1):
             now = k * PERIOD
