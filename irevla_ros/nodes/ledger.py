@@ -43,7 +43,7 @@ class Ledger:
 
     def follow(self, state: EpisodeState) -> None:
         if self._state is not None and self._state.episode_id != state.episode_id:
-            self._notes, self._said = [], ""
+            self._notes = []
         self._state = state
 
     def refresh(self) -> None:
@@ -119,7 +119,8 @@ class Ledger:
 
     def _counted(self, found: tuple[Counted, int]) -> None:
         counted, free = found
-        self._say(Tally(counted.tasks, counted.last, free, counted.defective, counted.damaged, self._said))
+        said, self._said = self._said, ""
+        self._say(Tally(counted.tasks, counted.last, free, counted.defective, counted.damaged, said))
         self._node.health.check("spool", Level.WARN if counted.damaged else Level.OK,
                                 f"{counted.damaged} damaged files" if counted.damaged else "")  # fmt: skip
 

@@ -27,6 +27,8 @@ from irevla_ros.core.teleop import (
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import teleop as parameters
+from irevla_ros.nodes.parameters.reading import Reader
+from irevla_ros.nodes.parameters.teleop import TeleopConfig
 from irevla_ros.nodes.terminal import Terminal
 from irevla_ros.ros import Client, Future
 from irevla_ros.ros.calls import call
@@ -44,12 +46,15 @@ MEASURED_NS = SECOND  # a gripper width or a pose that is older is not known
 
 
 class TeleopNode(GraphNode):
-    """Parameters: ``TeleopConfig``."""
+    """Parameters: ``TeleopConfig``. name, settings, keyboard: of a node that is more than that, with what its settings say of
+    teleoperation."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "teleop", settings: Callable[[Reader], Any] = parameters.settings,
+                 teleop: Callable[[Any], TeleopConfig] = lambda found: found) -> None:  # fmt: skip
         self._terminal: Terminal | None = None
-        super().__init__("teleop")
-        self._config = config = self.declare(parameters.settings)
+        super().__init__(name)
+        self.settings = self.declare(settings)
+        self._config = config = teleop(self.settings)
         self._deadman = Deadman(config.open_m, self._measured)
         self._episode: EpisodeState | None = None
         self._width = (0.0, -MEASURED_NS)  # m, wall time of its arrival
@@ -70,14 +75,21 @@ class TeleopNode(GraphNode):
     def _keyboard(self) -> Callable[[], Hand]:
         keys = Keys(self._config.key_hold_ns)
         self._terminal = terminal = Terminal(self._config.terminal)
-        self.get_logger().info(f"keys:\n{KEYS_HELP}")
+        self._greet()
 
         def hand() -> Hand:
-            keys.press(terminal.read(), self.wall_ns())
+            keys.press(self._typed(terminal.read()), self.wall_ns())
             found = keys.hand(self.wall_ns())
             return Hand(False, False, STILL, found.actions) if terminal.ended else found
 
         return hand
+
+    def _greet(self) -> None:
+        self.get_logger().info(f"keys:\n{KEYS_HELP}")
+
+    def _typed(self, text: str) -> str:
+        """What of the keys that came drives the arm."""
+        return text
 
     def _gamepad(self) -> Callable[[], Hand]:
         pad = Pad(self._config.gamepad, self._config.input_ns)
