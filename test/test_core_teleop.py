@@ -117,7 +117,7 @@ def test_missing_buttons_silence_the_device() -> None:
     pad = Pad(XBOX, LIMIT)
     joy(pad, 0, False)
     joy(pad, 50 * MS)
-    with pytest.raises(MessageError, match="button 7 is mapped"):
+    with pytest.raises(MessageError, match="button 10 is mapped"):
         pad.press([0] * 7, 60 * MS, 60 * MS)
     assert not pad.hand(60 * MS, 60 * MS).fresh
 

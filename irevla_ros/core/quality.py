@@ -48,7 +48,7 @@ class QualityCheck:
         self._longest_ns = 0
         self._clips: Counter[Clip] = Counter()
         self._shown: dict[str, tuple[ByteArray, FloatArray]] = {}  # camera -> its picture, and where the hand was first
-        self._frozen_m: Counter[str] = Counter()
+        self._frozen_m: dict[str, float] = {}
 
     def arrived(self, stamp_ns: int) -> None:
         if self._newest_ns is not None and stamp_ns > self._newest_ns:
@@ -70,7 +70,7 @@ class QualityCheck:
             if known is None or not np.array_equal(known[0], picture):
                 self._shown[camera] = picture, hand
             else:
-                self._frozen_m[camera] = max(self._frozen_m[camera], float(np.linalg.norm(hand - known[1])))
+                self._frozen_m[camera] = max(self._frozen_m.get(camera, 0.0), float(np.linalg.norm(hand - known[1])))
 
     def defects(self, steps: int) -> tuple[str, ...]:
         """``steps``: how many the episode has in the end."""

@@ -148,8 +148,8 @@ class DeskNode(TeleopNode):
         super().destroy_node()
 
 
-def run_collection(specs: Sequence[ProcessSpec], arguments: Sequence[str], logs: Path, held: Sequence[int], again: str) -> int:
-    """The processes of a graph with the desk in front of them, until Ctrl-C: raises Interrupted, naming the command ``again``.
+def run_in_front(specs: Sequence[ProcessSpec], arguments: Sequence[str], logs: Path, held: Sequence[int], again: str) -> int:
+    """The processes of a graph with the desk in the terminal, until Ctrl-C: raises Interrupted, naming the command ``again``.
 
     ``arguments``: the desk's, as sys.argv; ``logs`` and ``held`` as of ``Supervisor``.
     """

@@ -40,7 +40,8 @@ class DeskView:
         """``now_ns``: of the clock of the episode's stamps; ``rows``: of the arm's nodes."""
         lines = [self.title, f"episode  {self._episode(now_ns)}", f"next     {self._next()}"]
         lines += [f"{'spool' if n == 0 else '':<9}{line}" for n, line in enumerate(self._spool())]
-        lines += [f"{'last' if n == 0 else '':<9}{line}" for n, line in enumerate(_entry(self.tally and self.tally.last))]
+        last = _entry(self.tally.last if self.tally is not None else None)
+        lines += [f"{'last' if n == 0 else '':<9}{line}" for n, line in enumerate(last)]
         recorder = next((row for row in rows if row.name.endswith("/recorder")), None)
         lines.append(f"streams  {_rates(recorder)}, {sum(row.drops for row in rows)} messages dropped by all nodes")
         trouble = [f"{row.name.strip('/')} {row.level.name}: {row.message}" for row in rows if row.level is not Level.OK]
