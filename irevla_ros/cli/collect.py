@@ -60,15 +60,17 @@ def run(args: argparse.Namespace) -> int:
     nodes = dict(graph.nodes)
     if args.device != "keyboard" and "teleop" not in nodes:
         raise ConfigError(f"--device {args.device} with the graph {args.graph}", "a teleop node reads it", "add `teleop: {}`")
+    if not graph.front:
+        nodes["desk"] = NodeSpec(side="robot", front=True)
     if args.policy:
         nodes.setdefault("policy", NodeSpec(each="graph", heavy=True))
-    graph = replace(graph, nodes=nodes)
     args.param = [*_parameters(args, graph), *args.param]
+    graph = replace(graph, nodes=nodes)
     return up.run_as(args, graph, without="teleop" if args.device == "keyboard" else "")
 
 
 def _parameters(args: argparse.Namespace, graph: GraphSpec) -> list[str]:
-    """What the options are as parameters of the nodes."""
+    """What the options are as parameters of the nodes; ``graph`` as it was loaded."""
     found = [f"desk:goal:={args.goal}"] if args.goal else []
     if args.device != "keyboard":
         found.append(f"teleop:device:={args.device}")
@@ -79,11 +81,10 @@ def _parameters(args: argparse.Namespace, graph: GraphSpec) -> list[str]:
     if args.perturb:
         found.append("episode:perturbed:=true")
     if args.policy:
-        others = ["robot"] if "sim" in graph.nodes else []
         found += [f"policy:checkpoint:={json.dumps(str(Path(args.policy).resolve()))}", "policy:std:=0.0",
-                  "episode:mode:=train", f"episode:participants:={json.dumps([*others, 'policy', 'recorder'])}",
-                  "recorder:latents:=true",
-                  "episode:deterministic:=true"]  # fmt: skip
+                  "episode:mode:=train", "episode:deterministic:=true"]  # fmt: skip
+        if "policy" not in graph.nodes:
+            found += ["episode:participants:=[robot, policy, recorder]", "recorder:latents:=true"]
     return found
 
 

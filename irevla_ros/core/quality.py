@@ -60,7 +60,7 @@ class QualityCheck:
 
     def acted(self, clips: tuple[Clip, ...]) -> None:
         self._clipped += bool(clips)
-        self._clips.update(set(clips))
+        self._clips.update(dict.fromkeys(clips).keys())
         self._steps += 1
 
     def taken(self, observation: Observation) -> None:
