@@ -26,7 +26,10 @@ def shows(collection: Collection, pattern: str) -> Callable[[], object]:
 
 
 def see(collection: Collection, pattern: str) -> str:
-    until(shows(collection, pattern), PATIENCE_S, f"{pattern!r} on the screen")
+    try:
+        until(shows(collection, pattern), PATIENCE_S)
+    except AssertionError:
+        raise AssertionError(f"{pattern!r} is not on the screen:\n{collection.screen()}") from None
     found = re.search(pattern, collection.screen())
     return found[0] if found else ""
 

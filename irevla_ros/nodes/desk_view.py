@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,10 @@ class DeskView:
 
     def lines(self, now_ns: int, rows: Sequence[NodeRow]) -> list[str]:
         """``now_ns``: of the clock of the episode's stamps; ``rows``: of the arm's nodes."""
-        lines = [self.title, f"episode  {self._episode(now_ns)}", f"next     {self._next()}"]
+        lines = [self.title, f"episode  {self._episode(now_ns)}"]
+        if self.state is not None and self.state.phase is not Phase.IDLE:
+            lines.append(f'         {self.state.task}: "{self.state.instruction}"  ({self.state.mode.value})')
+        lines.append(f"next     {self._next()}")
         lines += [f"{'spool' if n == 0 else '':<9}{line}" for n, line in enumerate(self._spool())]
         last = _entry(self.tally.last if self.tally is not None else None)
         lines += [f"{'last' if n == 0 else '':<9}{line}" for n, line in enumerate(last)]
@@ -55,7 +58,7 @@ class DeskView:
             return "waiting for the episode node"
         if state.phase is Phase.IDLE:
             return f"none is running; t starts one{f' (the last ended: {state.detail})' if state.detail else ''}"
-        words = [state.phase.value.upper(), state.episode_id, f'{state.task}: "{state.instruction}"', state.mode.value]
+        words = [state.phase.value.upper(), state.episode_id]
         if state.phase is Phase.RUN and state.started_ns is not None:
             words.append(f"{max(0, now_ns - state.started_ns) / SECOND:.1f} of {state.time_limit_ns / SECOND:.0f} s")
             if self.step is not None and self.step.episode_id == state.episode_id:
@@ -120,9 +123,15 @@ class Screen:
         if not self.in_place:
             self._write("".join(f"{line}\n" for line in lines))
             return
-        columns, height = shutil.get_terminal_size()
+        columns, height = self._size()
         shown = [line[: columns - 1] for line in lines][: height - 1]
         self._write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in shown) + "\x1b[J")
+
+    def _size(self) -> tuple[int, int]:
+        try:
+            return os.get_terminal_size(self._stream.fileno())
+        except OSError:
+            return 80, 24
 
     def close(self) -> None:
         if self.in_place:
