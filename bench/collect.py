@@ -39,8 +39,8 @@ unseen: [{family: press, colour: purple}]
 class Session:
     """What the operator does, and what the operator believes to have done: the count to compare with the spool's."""
 
-    def __init__(self, arguments: Sequence[str], hands: Operator) -> None:
-        self._arguments, self.hands = arguments, hands
+    def __init__(self, arguments: Sequence[str], spool: Path, hands: Operator) -> None:
+        self._arguments, self._spool, self.hands = arguments, spool, hands
         self.log: list[str] = []
         self.desk = Collection(arguments)
         self._ready()
@@ -109,18 +109,17 @@ class Session:
         time.sleep(5.0)
 
     def kill_all(self) -> None:
-        before = self.hands.tally
         self.start()
         time.sleep(1.5)
         self.desk.kill()
+        won = len(SpoolReader(self._spool).episodes(outcome=Outcome.SUCCESS))
         state = self.hands.state
         self.hands.driving = False
         self.log.append(f"{state.episode_id if state else ''}: all killed in the middle (kill -9); `irevla collect` again")
         self.desk = Collection(self._arguments)
         self._ready()
-        assert before is not None and self.hands.tally is not None
-        then, now = (sum(one.success for one in tally.tasks) for tally in (before, self.hands.tally))
-        assert then == now, f"{then} successes before the crash, {now} after it"
+        counted = sum(one.success for one in self.hands.tally.tasks) if self.hands.tally is not None else -1
+        assert counted == won, f"{won} successes in the files, {counted} counted"
 
     def successes(self) -> int:
         """Of the task that has the fewest."""
@@ -134,7 +133,7 @@ def play(run: Path, suite: Path, goal: int) -> tuple[list[str], str]:
     arguments = ["--run", str(run), "--device", "gamepad", "--tasks", ",".join(TASKS), "--goal", str(goal), "--operator", "ada",
                  *(word for value in values for word in ("-p", value))]  # fmt: skip
     with operator() as hands:
-        session = Session(arguments, hands)
+        session = Session(arguments, run / "practice", hands)
         try:
             for act in (session.success, session.success, session.failure, session.success, session.undo, session.undo,
                         session.discard, session.success, session.undo, session.perturbed, session.failure):  # fmt: skip

@@ -77,7 +77,7 @@ def test_a_session_with_every_accident(tmp_path: Path) -> None:
         desk.press("z")
         see(desk, "by-hand-000002: 0 steps kept")
         begin(desk)
-        drive(desk, 4)
+        drive(desk, 20)  # a row is on the disk once its late parts have been waited for
         desk.kill()
     spool = run / "practice"
     assert (spool / "by-hand-000003.log").exists()  # as the dead recorder left it
