@@ -35,13 +35,13 @@ PAD = [f"teleop:speeds.linear:={SPEEDS.linear}", f"teleop:speeds.angular:={SPEED
        "teleop:input_s:=1.0", "sim:script:=true"]  # fmt: skip
 
 
-class Collection:
-    """`irevla collect` on a terminal of its own."""
+class OnTerminal:
+    """`irevla` with ``arguments`` on a terminal of its own."""
 
     def __init__(self, arguments: Sequence[str], size: tuple[int, int] = (40, 140)) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        self.process = subprocess.Popen([sys.executable, "-c", ENTRY, "collect", *arguments], stdin=slave, stdout=slave,
+        self.process = subprocess.Popen([sys.executable, "-c", ENTRY, *arguments], stdin=slave, stdout=slave,
                                         stderr=slave, start_new_session=True)  # fmt: skip
         os.close(slave)
         self._shown = b""
@@ -61,9 +61,26 @@ class Collection:
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
+    @property
+    def printed(self) -> str:
+        return self._shown.decode(errors="replace")
+
+    def stop(self) -> int:
+        """Ctrl-C, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(90)
+
+
+class Collection(OnTerminal):
+    """`irevla collect`."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__(["collect", *arguments])
+
     def screen(self) -> str:
         """What the terminal shows, from the last time that all was drawn."""
-        drawn = self._shown.decode(errors="replace").split("\x1b[H")
+        drawn = self.printed.split("\x1b[H")
         whole = [text for text in drawn if "\x1b[J" in text]
         return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]|\r", "", (whole or drawn)[-1])
 
@@ -86,12 +103,6 @@ class Collection:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(30)
 
-    def stop(self) -> int:
-        """Ctrl-C, and the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        return self.process.wait(90)
-
 
 @contextmanager
 def collecting(*arguments: str) -> Iterator[Collection]:
@@ -111,6 +122,7 @@ class Operator(GraphNode):
         super().__init__("operator")
         self.state: EpisodeState | None = None
         self.tally: Tally | None = None
+        self.axes: list[float] | None = None  # by hand, in place of driving
         self.driving = False
         self.astray = False  # steer away from where the expert goes
         self._wanted: list[float] | None = None
@@ -128,8 +140,8 @@ class Operator(GraphNode):
         chunk = convert.chunk_of(message, round(PERIOD_S * SECOND))
         self._wanted = [float(value) for value in chunk.actions[0]]
 
-    def press(self, name: str) -> None:
-        self._pressed[getattr(XBOX, name)] = self.wall_ns() + SECOND // 5
+    def press(self, name: str, seconds: float = 0.2) -> None:
+        self._pressed[getattr(XBOX, name)] = self.wall_ns() + round(seconds * SECOND)
 
     def _tick(self) -> None:
         axes, down = [0.0] * 6, {button for button, until in self._pressed.items() if self.wall_ns() < until}
@@ -143,6 +155,7 @@ class Operator(GraphNode):
                 self.press("open" if grip else "close")
                 self._grip = grip
             down.add(XBOX.deadman)
+        axes = self.axes or axes
         buttons = numbers("i", [int(number in down) for number in range(11)])
         self._joy.publish(Joy(header=convert.header(self.now_ns()), axes=numbers("f", axes), buttons=buttons))
 

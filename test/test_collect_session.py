@@ -11,7 +11,11 @@ import pytest
 
 from irevla_ros.core.types import ControlSource, Outcome
 from irevla_ros.data.reader import SpoolReader
-from operator_toys import Collection, collecting, until
+from irevla_ros.nodes.checking import check_names
+from irevla_ros.nodes.graph import load_graph
+from irevla_ros.nodes.parameters.reading import read_settings
+from irevla_ros.ros.given import in_file
+from operator_toys import Collection, OnTerminal, collecting, operator, until
 from ros_toys import DEADLINE_S
 
 PATIENCE_S = 4 * DEADLINE_S
@@ -98,3 +102,46 @@ def test_a_session_with_every_accident(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert set(reader.read("by-hand-000001").source) == {ControlSource.HUMAN}
     assert [reader.verify(name).episode_id for name in reader.ids()] == ["by-hand-000001", "by-hand-000003"]
+
+
+def test_a_calibration_asks_for_each_axis_and_button_and_writes_what_the_teleop_node_reads(tmp_path: Path) -> None:
+    out = tmp_path / "pad.yaml"
+    with operator() as hands:
+        asked = OnTerminal(["teleop", "calibrate", "gamepad", "--out", str(out)])
+
+        def wait_for(text: str) -> None:
+            until(lambda: text in asked.printed, PATIENCE_S, f"{text!r} in {asked.printed[-300:]!r}")
+
+        def move(what: str, axis: int, peak: float) -> None:
+            wait_for(f"let go: {what}")
+            time.sleep(0.3)
+            for values in ([0.0] * axis + [peak] + [0.0] * (5 - axis), [0.0] * 6):
+                hands.axes = values
+                time.sleep(0.6)
+
+        def press(what: str, name: str) -> None:
+            wait_for(f"button for: {what}")
+            time.sleep(0.3)
+            hands.press(name, 0.6)
+            time.sleep(0.8)
+
+        hands.axes = [0.0] * 6
+        move("forward", 4, -0.8)
+        move("to the left", 3, 0.9)
+        wait_for("let go: up")
+        asked.press("\n")
+        for what in ("tilt it to the right", "tilt it forward", "turn it"):
+            wait_for(f"let go: {what}")
+            asked.press("\n")
+        press("deadman", "close")
+        press("start", "success")
+        for what in ("success", "failure", "stop", "discard", "undo", "confirm", "engage", "disturb", "open", "close", "gripper"):
+            wait_for(f"button for: {what}")
+            asked.press("\n")
+        assert asked.process.wait(60) == 0, asked.printed
+    given = in_file(out)[0]
+    assert given.values["gamepad.axes"] == [4, 3, -1, -1, -1, -1] and given.values["gamepad.signs"][:2] == [-1.0, 1.0]
+    assert given.values["gamepad.full"][:2] == pytest.approx([0.776, 0.873], abs=0.01)
+    assert (given.values["gamepad.deadman"], given.values["gamepad.start"], given.values["gamepad.undo"]) == (0, 3, -1)
+    check_names(load_graph("collect"), [out])
+    read_settings("teleop", "pad.yaml", given.values)
