@@ -195,7 +195,8 @@ def manifest_for(
     spools = {"expert": SpoolReader(expert)}
     chosen = {"expert": spools["expert"].episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS)}
     if not chosen["expert"]:
-        raise DataError(f"demonstrations {expert}", "no success of mode demo is there to learn from", "see irevla episodes list")
+        raise DataError(f"demonstrations {expert}", "no success of mode demo is there to learn from",
+                        "see irevla episodes list")  # fmt: skip
     weights = {"expert": 1.0}
     if "rl" in command.data:
         if practice is None:
