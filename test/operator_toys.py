@@ -30,6 +30,7 @@ from irevla_ros.ros.qos import COMMAND, LATCHED, SENSOR
 
 ENTRY = "import sys; from irevla_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
 PERIOD_S = 0.1
+GAIN = 0.5  # hands are slower than the expert: what they see is a little old
 SPEEDS = Speeds(0.7, 2.5)  # what one action of the expert needs: 0.4 m/s along each axis, 2.5 rad/s
 PAD = [f"teleop:speeds.linear:={SPEEDS.linear}", f"teleop:speeds.angular:={SPEEDS.angular}", "teleop:gamepad.dead_zone:=0.0",
        "teleop:input_s:=1.0", "sim:script:=true"]  # fmt: skip
@@ -148,7 +149,7 @@ class Operator(GraphNode):
         if self.driving and self._wanted is not None:
             action = dict(zip(self._names, self._wanted, strict=True))
             for axis, name in ((0, "dx"), (1, "dy"), (2, "dz"), (5, "drz")):
-                speed = action[name] * self._limits[name] / PERIOD_S / (SPEEDS.angular if axis == 5 else SPEEDS.linear)
+                speed = GAIN * action[name] * self._limits[name] / PERIOD_S / (SPEEDS.angular if axis == 5 else SPEEDS.linear)
                 axes[XBOX.axes[axis]] = -speed if self.astray else speed
             grip = action["gripper"] > 0
             if grip != self._grip:

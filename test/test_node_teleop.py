@@ -284,7 +284,7 @@ def test_the_operator_takes_over_from_the_policy_and_gives_back() -> None:
         policy.every(0.1, observe)
         rest.stick = REST, ()
         rest.say_state(rest.machine.state)
-        spin_until(lambda: arbiter._pose_ns > 0 and arbiter._state is not None, *everyone)
+        spin_until(lambda: arbiter._robot.pose_ns > 0 and arbiter._state is not None, *everyone)
         rest.play(Start("press-red", "press the red button", Mode.TRAIN, 3), rest.now_ns())
 
         def by(source: ControlSource, count: int = 3) -> Callable[[], bool]:
@@ -310,13 +310,13 @@ def test_a_wish_for_the_gripper_ends_with_the_release_even_when_that_overtakes_i
         grip = rest.create_publisher(JointState, topics.TELEOP_GRIPPER, COMMAND)
         spin_until(lambda: all(rest.count_subscribers(t) > 1 for t in (topics.TWIST, topics.TELEOP_GRIPPER)), arbiter, rest)
         twist.publish(TwistStamped(header=convert.header(2000, topics.RELEASED)))
-        spin_until(lambda: arbiter._released_ns == 2000, arbiter, rest)
+        spin_until(lambda: arbiter._human._released_ns == 2000, arbiter, rest)
         grip.publish(convert.width_message(0.0, 1000))
         spin_until(lambda: len(rest.grips) == 1, arbiter, rest)
         spin_for(0.2, arbiter, rest)
-        assert arbiter._grip is None
+        assert arbiter._human.grip is None
         grip.publish(convert.width_message(0.0, 3000))
-        spin_until(lambda: arbiter._grip == -1.0, arbiter, rest)
+        spin_until(lambda: arbiter._human.grip == -1.0, arbiter, rest)
 
 
 def test_a_pipe_gives_keys_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
