@@ -146,7 +146,9 @@ class Operator(GraphNode):
 
     def _tick(self) -> None:
         axes, down = [0.0] * 6, {button for button, until in self._pressed.items() if self.wall_ns() < until}
-        if self.driving and self._wanted is not None:
+        if not self.driving:
+            self._grip = None  # a wish ends with the release
+        elif self._wanted is not None:
             action = dict(zip(self._names, self._wanted, strict=True))
             for axis, name in ((0, "dx"), (1, "dy"), (2, "dz"), (5, "drz")):
                 speed = GAIN * action[name] * self._limits[name] / PERIOD_S / (SPEEDS.angular if axis == 5 else SPEEDS.linear)
