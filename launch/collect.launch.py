@@ -1,4 +1,4 @@
-"""The graph config/graphs/collect.yaml, as `irevla up collect` starts it; `--show-args` lists the arguments."""
+"""The graph config/graphs/collect.yaml, as in `irevla collect`, without the terminal; `--show-args` lists the arguments."""
 
 from irevla_ros.nodes.launch import graph_description
 

@@ -110,7 +110,7 @@ CASES: dict[str, tuple[str, Callable[[], None]]] = {
     "gave seeds that are none": ("irevla train --seeds 1,two", nothing),
     "named an unknown method": ("irevla train --config my.yaml", file("my.yaml", "method: irevl\n")),
     "named an unknown suite": ("irevla train scene.suite=dmo", nothing),
-    "named an unknown task": ("irevla collect demos --tasks press-rad", nothing),
+    "named an unknown task": ("irevla collect --expert --tasks press-rad", nothing),
     "named an unknown family in a suite file": (
         "irevla train scene.suite=my.yaml", file("my.yaml", SUITE.replace("press", "pres", 1))),
     "left a category of a suite file empty": (

@@ -117,7 +117,7 @@ def test_missing_buttons_silence_the_device() -> None:
     pad = Pad(XBOX, LIMIT)
     joy(pad, 0, False)
     joy(pad, 50 * MS)
-    with pytest.raises(MessageError, match="button 7 is mapped"):
+    with pytest.raises(MessageError, match="button 10 is mapped"):
         pad.press([0] * 7, 60 * MS, 60 * MS)
     assert not pad.hand(60 * MS, 60 * MS).fresh
 
@@ -212,7 +212,8 @@ def test_a_keyboard_says_nothing_once_its_keys_have_run_out(strokes: Any) -> Non
 
 
 @pytest.mark.parametrize("wrong", [
-    {"axes": (0, 1)}, {"signs": (1.0, 1.0, 1.0, 1.0, 1.0, 2.0)}, {"full": 0.0}, {"dead_zone": 1.0}, {"deadman": -1},
+    {"axes": (0, 1)}, {"signs": (1.0, 1.0, 1.0, 1.0, 1.0, 2.0)}, {"full": (0.0,) * 6}, {"full": (1.0,)},
+    {"dead_zone": 1.0}, {"deadman": -1},
     {"success": 5},
 ])  # fmt: skip
 def test_a_mapping_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import pty
 import signal
@@ -116,15 +117,16 @@ def test_the_gripper_is_said_before_its_twist_with_the_same_stamp() -> None:
 
 def test_verbs_call_their_services_and_show_the_answers(capfd: pytest.CaptureFixture[str]) -> None:
     with keyboard() as (teleop, rest, press):
-        names = [topics.SUCCESS, topics.FAILURE, *(f"episode/{n}" for n in ("start", "confirm", "engage", "stop", "discard"))]
+        names = [topics.SUCCESS, topics.FAILURE, *(f"episode/{n}" for n in ("start", "confirm", "engage", "stop", "discard")),
+                 topics.UNDO]  # fmt: skip
         for name in names:
             rest.serve(name, good=name != topics.FAILURE)
         spin_until(lambda: all(client.service_is_ready() for client in teleop._verbs.values()), teleop, rest)
-        for key, name in zip("yntcgxz", names, strict=True):
+        for key, name in zip("yntcgxzu", names, strict=True):
             press(key)
             spin_until(lambda name=name: rest.asked[-1:] == [name], teleop, rest)
-        spin_until(lambda: sum(teleop.health.counts.values()) == 7, teleop, rest)
-        assert teleop.health.counts == {"asked": 6, "asked.refused": 1}
+        spin_until(lambda: sum(teleop.health.counts.values()) == 8, teleop, rest)
+        assert teleop.health.counts == {"asked": 7, "asked.refused": 1}
         assert not rest.twists  # none of these moves the arm
     shown = capfd.readouterr()
     assert "success: answer of reward/success" in shown.err + shown.out
@@ -147,7 +149,29 @@ def test_within_a_run_engage_asks_the_arbiter() -> None:
         spin_until(lambda: teleop._episode is not None and teleop._episode.phase is Phase.RUN, teleop, rest)
         press("g")
         spin_until(lambda: rest.requests, teleop, rest)
-        assert rest.requests == [Request(Verb.ENGAGE, "by the operator", state.episode_id)]
+        press("b")
+        spin_until(lambda: len(rest.requests) == 2, teleop, rest)
+        assert rest.requests == [Request(verb, "by the operator", state.episode_id) for verb in (Verb.ENGAGE, Verb.DISTURB)]
+
+
+def test_out_of_a_run_there_is_nothing_to_disturb() -> None:
+    with keyboard() as (teleop, rest, press):
+        press("b")
+        spin_until(lambda: teleop.health.counts["asked.refused"] == 1, teleop, rest)
+        assert not rest.requests
+
+
+def test_the_hands_axes_steer_once_it_is_known_how_it_stands() -> None:
+    with keyboard(axes_of="hand", key_hold_s=30.0, speeds__linear=0.1) as (teleop, rest, press):
+        pose = rest.create_publisher(convert.PoseStamped, topics.POSE, SENSOR)
+        press("w")
+        spin_until(lambda: rest.twists and rest.health_now().get(topics.POSE, "").startswith("WARN"), teleop, rest)
+        assert rest.twists[-1].twist.linear.x == 0 and rest.twists[-1].header.frame_id == "base"
+        half = math.sqrt(0.5)
+        turned = convert.Pose((0.5, 0.0, 0.25), (half, half, 0.0, 0.0))  # pointing down, turned to the left by 90 degrees
+        rest.every(0.05, lambda: pose.publish(convert.pose_message(turned, rest.now_ns(), "base")))
+        spin_until(lambda: rest.twists[-1].twist.linear.y == pytest.approx(0.1), teleop, rest)
+        assert rest.twists[-1].twist.linear.x == pytest.approx(0.0)
 
 
 def test_a_terminal_that_is_closed_stops_the_arm_without_letting_go() -> None:
@@ -260,7 +284,7 @@ def test_the_operator_takes_over_from_the_policy_and_gives_back() -> None:
         policy.every(0.1, observe)
         rest.stick = REST, ()
         rest.say_state(rest.machine.state)
-        spin_until(lambda: arbiter._pose_ns > 0 and arbiter._state is not None, *everyone)
+        spin_until(lambda: arbiter._robot.pose_ns > 0 and arbiter._state is not None, *everyone)
         rest.play(Start("press-red", "press the red button", Mode.TRAIN, 3), rest.now_ns())
 
         def by(source: ControlSource, count: int = 3) -> Callable[[], bool]:
@@ -286,13 +310,13 @@ def test_a_wish_for_the_gripper_ends_with_the_release_even_when_that_overtakes_i
         grip = rest.create_publisher(JointState, topics.TELEOP_GRIPPER, COMMAND)
         spin_until(lambda: all(rest.count_subscribers(t) > 1 for t in (topics.TWIST, topics.TELEOP_GRIPPER)), arbiter, rest)
         twist.publish(TwistStamped(header=convert.header(2000, topics.RELEASED)))
-        spin_until(lambda: arbiter._released_ns == 2000, arbiter, rest)
+        spin_until(lambda: arbiter._human._released_ns == 2000, arbiter, rest)
         grip.publish(convert.width_message(0.0, 1000))
         spin_until(lambda: len(rest.grips) == 1, arbiter, rest)
         spin_for(0.2, arbiter, rest)
-        assert arbiter._grip is None
+        assert arbiter._human.grip is None
         grip.publish(convert.width_message(0.0, 3000))
-        spin_until(lambda: arbiter._grip == -1.0, arbiter, rest)
+        spin_until(lambda: arbiter._human.grip == -1.0, arbiter, rest)
 
 
 def test_a_pipe_gives_keys_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_it_says_how_the_operator_starts_an_episode(name: str, told: bool, tmp_p
     assert bool(lines) == told
     if told:
         assert lines[0] == "each episode waits for the operator:" and "gamepad" in lines[1]
-        assert "ROS_DOMAIN_ID=7" in lines[3] and "t starts an episode" in lines[4]
+        assert "ROS_DOMAIN_ID=7" in lines[3] and "-m irevla_ros.nodes.desk" in lines[3]
 
 
 def test_ros_stays_on_this_host_unless_told_otherwise() -> None:

@@ -26,7 +26,8 @@ from irevla_ros.core.errors import ConfigError, Interrupted, IrevlaError, unknow
 COMMANDS = {
     "demo": "watch the whole loop on two tasks: demonstrations, practice, evaluation, report (minutes)",
     "pretrain": "train the small vision-language model on rendered image-text pairs",
-    "collect": "record demonstrations of the scripted experts",
+    "collect": "collect episodes by hand, by correcting a policy, or of scripted experts",
+    "teleop": "calibrate the gamepad or SpaceMouse that drives the arm",
     "sft": "stage 0: clone the demonstrations with the whole VLA",
     "supervise": "run or go on with the supervised job of a manifest",
     "train": "iRe-VLA or one of its baselines on a suite of tasks",

@@ -10,13 +10,14 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes import checking, preparation
-from irevla_ros.nodes.graph import SIDES, load_graph, processes
+from irevla_ros.nodes.graph import SIDES, GraphSpec, load_graph, processes, ros_arguments
 from irevla_ros.nodes.parameters.episode import EpisodeSettings
 from irevla_ros.nodes.parameters.teleop import TeleopConfig
 from irevla_ros.ros import hosts
@@ -39,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value",
                         help="settings of the graph, such as arms=[arm0,arm1]")  # fmt: skip
     parser.add_argument("--run", metavar="FOLDER", help="folder of the run, a bare name under runs/ (default: as the graph)")
+    add_running(parser)
+    parser.epilog = EPILOG
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every command that starts a graph."""
     parser.add_argument("-p", "--param", action="append", default=[], metavar="[NODE:]NAME:=VALUE", help="a ROS parameter")
     parser.add_argument("--params-file", action="append", default=[], metavar="FILE",
                         help="a ROS parameter file, or the name of a shipped one; after the graph's own")  # fmt: skip
@@ -46,11 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", action="store_true", help="discover nodes of other hosts, too (default: of this one)")
     parser.add_argument("--side", choices=SIDES, default="", help="of a graph over two hosts: only the nodes of this one")
     hosts.add_options(parser)
-    parser.epilog = EPILOG
 
 
 def run(args: argparse.Namespace) -> int:
-    graph = load_graph(args.graph, args.overrides)
+    return run_as(args, load_graph(args.graph, args.overrides))
+
+
+def run_as(args: argparse.Namespace, graph: GraphSpec, without: str = "") -> int:
+    """Run ``graph``, which came of ``args.graph``, but for the node ``without``."""
     name = Path(args.graph).stem
     own = [] if Path(args.graph).is_file() else [name]
     parameters = [find_config(given, "parameters").resolve() for given in [*own, *args.params_file]]
@@ -76,15 +86,22 @@ def run(args: argparse.Namespace) -> int:
         shared = {"run": str(folder), "run_id": identity, "side": args.side}
         preparation.write_parameters(ours, graph, shared, args.param)
         half = graph.half(args.side) if args.side else graph
+        half = replace(half, nodes={name: spec for name, spec in half.nodes.items() if name != without})
         settings = checking.check_values(half, [*parameters, ours])
         specs = processes(half, [*parameters, ours], heavy_python=args.python)
+        descriptors = [lock.fileno() for lock in held]
+        if front := half.front:
+            from irevla_ros.nodes.desk import run_in_front
+
+            words = ros_arguments(half, front, graph.arms[0], [*parameters, ours])
+            return run_in_front(specs, ["irevla", "--ros-args", *words], logs, descriptors, args.command_line)
         where = f"{args.side} side; " if args.side else ""
         print(f"run: {folder}; {where}domain {domain}, {os.environ[VARIABLE]}; Ctrl-C stops all in order", flush=True)
         for line in operators_part(settings, domain):
             print(line, flush=True)
         from irevla_ros.nodes.up import run_graph  # only now: it loads the middleware, for which the environment is set
 
-        return run_graph(specs, logs, [lock.fileno() for lock in held], args.command_line)
+        return run_graph(specs, logs, descriptors, args.command_line)
 
 
 def operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:
@@ -99,8 +116,6 @@ def operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:
         "each episode waits for the operator:",
         *(f"  {device}: its start button, read by ROS's own driver" for device in devices),
         "  keyboard: in another terminal",
-        f"    ROS_DOMAIN_ID={domain} {sys.executable} -m irevla_ros.nodes.teleop --ros-args -p device:=keyboard "
-        f"-r __node:=keyboard{arm}",
-        "    there t starts an episode (c confirms, g engages where that is asked for), w s a d r f move the arm,",
-        "    y or n says success or failure, x stops, z discards; docs/teleop.md has all keys and buttons",
+        f"    ROS_DOMAIN_ID={domain} {sys.executable} -m irevla_ros.nodes.desk{f' --ros-args{arm}' if arm else ''}",
+        "    it shows the keys, and how the collection goes; docs/collect.md",
     ]

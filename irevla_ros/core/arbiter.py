@@ -210,8 +210,9 @@ class Arbiter:
 
     # ---- the decision --------------------------------------------------------------------------------------------
 
-    def tick(self, now_ns: int, wall_ns: int) -> ArbiterStep:
-        """Decide on one step and record it. In lock step publish ``target`` where it is not None; ``gripper`` always."""
+    def tick(self, now_ns: int, wall_ns: int, blind: bool = False) -> ArbiterStep:
+        """Decide on one step and record it. In lock step publish ``target`` where it is not None; ``gripper`` always.
+        ``blind``: the camera has stalled; a human's step would answer what has been answered, and is held back."""
         self._ticks += 1
         jumped = self._now_ns is not None and now_ns < self._now_ns
         self._now_ns = now_ns
@@ -223,7 +224,7 @@ class Arbiter:
         if hold is not None or self.engaged is None:
             return self._hold(hold or Hold.UNENGAGED, wall_ns)
         if self._human.held:
-            return self._by_human(now_ns, wall_ns)
+            return self._hold(Hold.WAITING, wall_ns) if blind else self._by_human(now_ns, wall_ns)
         if self.engaged is HUMAN:
             return self._hold(Hold.RELEASED, wall_ns)
         if self._released_wall_ns is not None and wall_ns - self._released_wall_ns < self.config.release_ns:

@@ -167,7 +167,7 @@ class EpisodeMachine:
         self._waiting = set(self.config.participants)
         fresh = EpisodeState(self.state.sequence, Phase.IDLE, self.state.run_id)
         self.state = replace(fresh, episode_id=episode_id, task=start.task, instruction=start.instruction,
-                             mode=start.mode, seed=start.seed, operator=start.operator,
+                             mode=start.mode, seed=start.seed, operator=start.operator, perturbed=start.perturbed,
                              deterministic=start.deterministic or start.mode is Mode.EVAL,
                              time_limit_ns=start.time_limit_ns or self.config.time_limit_ns)  # fmt: skip
         self._enter(Phase.RESET, now_ns, wall_ns)
@@ -235,6 +235,9 @@ class EpisodeMachine:
         elif verb in ENDINGS and phase in (Phase.RESET, Phase.READY, Phase.RUN):
             reason, why = ENDINGS[verb]
             self._end(now_ns, wall_ns, reason, Outcome.UNKNOWN, None, request.why or why, verb is Verb.DISCARD)
+        elif verb is Verb.DISTURB and phase in (Phase.READY, Phase.RUN):
+            if not self.state.perturbed:
+                self._change(perturbed=True)
         elif verb is Verb.DISCARD and phase is Phase.END and not self.state.discarded:
             self._change(discarded=True, detail=request.why or "discarded")
         else:

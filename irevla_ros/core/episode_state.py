@@ -46,7 +46,8 @@ class EpisodeState(Message):
     ``started_ns`` and ``ended_ns``: when the run did, None until then; observations at and after ``ended_ns`` are not acted
     on. ``termination_reason`` says why it ended, ``outcome`` whether the task succeeded; ``terminated`` and ``truncated``
     follow from the reason, both false until the end. ``judge``: who decided the outcome, None when the clock did or
-    nobody. ``discarded``: not to be recorded or learned from. ``detail``: why, in words.
+    nobody. ``perturbed``: a person disturbs the scene in it. ``discarded``: not to be recorded or learned from. ``detail``:
+    why, in words.
 
     Raises MessageError when the fields contradict each other.
     """
@@ -72,6 +73,7 @@ class EpisodeState(Message):
     terminated: bool = False
     truncated: bool = False
     judge: Judge | None = None
+    perturbed: bool = False
     discarded: bool = False
     detail: str = ""
 
@@ -108,6 +110,7 @@ class EpisodeState(Message):
             operator=self.operator,
             action_names=spec.names,
             control_rate_hz=rate_hz,
+            perturbed=self.perturbed,
             software=software,
         )
 
@@ -120,7 +123,8 @@ class EpisodeState(Message):
 
 @dataclass(frozen=True)
 class Start(Message):
-    """Request the next episode; ``time_limit_ns`` 0 takes the configured one. Mode eval is always ``deterministic``."""
+    """Request the next episode; ``time_limit_ns`` 0 takes the configured one. Mode eval is always ``deterministic``.
+    ``perturbed``: a person is going to disturb the scene."""
 
     KIND: ClassVar[str] = "episode/start"
 
@@ -131,6 +135,7 @@ class Start(Message):
     time_limit_ns: int = 0
     deterministic: bool = False
     operator: str = ""
+    perturbed: bool = False
 
     def __post_init__(self) -> None:
         if not self.task or not self.instruction:
@@ -184,6 +189,7 @@ class Verb(str, Enum):
     STOP = "stop"  # end now, cleanly
     FAULT = "fault"  # end now: the robot has stopped by itself
     DISCARD = "discard"  # end now, and keep nothing of it
+    DISTURB = "disturb"  # a person disturbs the scene: the episode is marked, and in simulation an object is moved
     SEALED = "sealed"  # the recorder has it on disk, or has nothing to keep
 
 

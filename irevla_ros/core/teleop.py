@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.human import within
 from irevla_ros.core.messages import MessageError
+from irevla_ros.core.rotation import POINTING_DOWN, Vector, inverse, multiply
 
 Motion = tuple[float, float, float, float, float, float]
 STILL: Motion = (0.0,) * 6
@@ -34,6 +37,8 @@ class Action(str, Enum):
     ENGAGE = "engage"
     STOP = "stop"
     DISCARD = "discard"
+    DISTURB = "disturb"
+    UNDO = "undo"
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,14 @@ MOTION_KEYS: Mapping[str, tuple[int, float]] = {
 ACTION_KEYS: Mapping[str, Action] = {
     " ": Action.GRIPPER, "o": Action.OPEN, "p": Action.CLOSE, "y": Action.SUCCESS, "n": Action.FAILURE, "t": Action.START,
     "c": Action.CONFIRM, "g": Action.ENGAGE, "x": Action.STOP, "z": Action.DISCARD,
+    "b": Action.DISTURB, "u": Action.UNDO,
 }  # fmt: skip
 GRIPPER_ACTIONS = (Action.OPEN, Action.CLOSE, Action.GRIPPER)
 KEYS_HELP = """\
 w s  forward, back      a d  left, right       r f  up, down        q e  turn left, right
 i k  tilt (pitch)       j l  tilt (roll)       space  gripper       o p  open, close
-y n  success, failure   t  start   c  confirm   g  engage the policy   x  stop   z  discard   Ctrl-C  quit"""
+t  start   c  confirm   g  engage the policy   y n  success, failure   x  stop   z  discard
+u  undo the last verdict, else the last episode   b  I disturb the scene   Ctrl-C  quit"""
 
 
 class Keys:
@@ -98,11 +105,12 @@ class Keys:
 @dataclass(frozen=True)
 class PadMapping:
     """axes: which of the device's are x y z roll pitch yaw, -1 for none, with their ``signs``; full: what the device says at
-    full deflection; dead_zone: of it counts as none. Buttons by number, -1 for none."""
+    full deflection of each; dead_zone: of it counts as none. Buttons by number, -1 for none. ``irevla teleop calibrate``
+    finds all of it."""
 
     axes: tuple[int, ...] = (1, 0, 4, -1, -1, 3)
     signs: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    full: float = 1.0
+    full: tuple[float, ...] = (1.0,) * 6
     dead_zone: float = 0.1
     deadman: int = 5
     open: int = 1
@@ -111,19 +119,21 @@ class PadMapping:
     success: int = 3
     failure: int = 2
     start: int = 7
-    confirm: int = -1
+    confirm: int = 8
     engage: int = 4
     stop: int = 6
-    discard: int = -1
+    discard: int = 9
+    disturb: int = -1
+    undo: int = 10
 
     def __post_init__(self) -> None:
         buttons = [n for n in (self.deadman, *self.buttons.values()) if n >= 0]
         if len(self.axes) != 6 or len(self.signs) != 6 or any(abs(sign) != 1 for sign in self.signs):
             raise ConfigError(f"axes {list(self.axes)}, signs {list(self.signs)}", "six each, signs 1 or -1",
                               "x y z roll pitch yaw, -1 for an axis that is not used")  # fmt: skip
-        if not (math.isfinite(self.full) and self.full > 0 and 0 <= self.dead_zone < 1):
-            raise ConfigError(f"full = {self.full}, dead_zone = {self.dead_zone}", "positive, and 0 to below 1",
-                              "give 1 and 0.1")  # fmt: skip
+        if len(self.full) != 6 or not all(math.isfinite(one) and one > 0 for one in self.full) or not 0 <= self.dead_zone < 1:
+            raise ConfigError(f"full = {list(self.full)}, dead_zone = {self.dead_zone}",
+                              "six positive numbers, and 0 to below 1", "give 1.0 for each, and 0.1")  # fmt: skip
         if self.deadman < 0 or len(set(buttons)) != len(buttons):
             raise ConfigError(f"buttons {buttons}", "a deadman, and each button once", "give other numbers")
 
@@ -133,8 +143,8 @@ class PadMapping:
 
 
 XBOX = PadMapping()
-SPACEMOUSE = PadMapping(axes=(0, 1, 2, 3, 4, 5), full=0.7, dead_zone=0.08, deadman=0, gripper=1, open=-1, close=-1,
-                        success=-1, failure=-1, start=-1, engage=-1, stop=-1)  # fmt: skip
+SPACEMOUSE = PadMapping(axes=(0, 1, 2, 3, 4, 5), full=(0.7,) * 6, dead_zone=0.08, deadman=0, gripper=1, open=-1, close=-1,
+                        success=-1, failure=-1, start=-1, confirm=-1, engage=-1, stop=-1, discard=-1, undo=-1)  # fmt: skip
 
 
 class Pad:
@@ -157,13 +167,13 @@ class Pad:
         """The device's axes. Raises MessageError when one is missing or not finite; the device then counts as silent."""
         mapping, motion = self._mapping, []
         self._steered = (-1, -1)
-        for axis, sign in zip(mapping.axes, mapping.signs, strict=True):
+        for axis, sign, full in zip(mapping.axes, mapping.signs, mapping.full, strict=True):
             if axis >= len(values):
                 raise MessageError(f"{len(values)} axes", f"axis {axis} is mapped", "set `axes` for this device")
             value = float(values[axis]) if axis >= 0 else 0.0
             if not math.isfinite(value):
                 raise MessageError(f"axis {axis} is {value}", "it is finite", "check the device's driver")
-            motion.append(sign * _beyond(max(-1.0, min(1.0, value / mapping.full)), mapping.dead_zone))
+            motion.append(sign * _beyond(max(-1.0, min(1.0, value / full)), mapping.dead_zone))
         self._motion = (motion[0], motion[1], motion[2], motion[3], motion[4], motion[5])
         self._steered = (stamp_ns, wall_ns)
 
@@ -219,6 +229,16 @@ class Speeds:
     def twist(self, motion: Motion) -> tuple[list[float], list[float]]:
         """(linear, angular)."""
         return _scaled(motion[:3], self.linear), _scaled(motion[3:], self.angular)
+
+
+def in_hand(vector: Sequence[float], quaternion: Vector) -> list[float]:
+    """A vector [3] that was meant in the hand's frame, in the base frame. ``quaternion``: the hand's orientation, xyzw.
+
+    The hand's frame is turned so that for a hand that points straight down it is the base frame: forward is forward, up is up.
+    """
+    turn = multiply(quaternion, inverse(np.asarray(POINTING_DOWN)))
+    moved = multiply(multiply(turn, np.array([*vector, 0.0])), inverse(turn))
+    return [float(value) for value in moved[:3]]
 
 
 def _scaled(part: Sequence[float], speed: float) -> list[float]:

@@ -69,7 +69,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class EpisodeMeta:
-    """What is said of an episode as a whole. All values survive a JSON round trip."""
+    """What is said of an episode as a whole. All values survive a JSON round trip.
+
+    perturbed: a person disturbed the scene in it, on purpose; defects: what the recorder found wrong with the recording itself.
+    """
 
     episode_id: str
     task: str
@@ -83,6 +86,8 @@ class EpisodeMeta:
     backbone_fingerprint: str = ""  # of the backbone that produced ``Episode.latents``
     action_names: tuple[str, ...] = ()
     control_rate_hz: float = 10.0
+    perturbed: bool = False
+    defects: tuple[str, ...] = ()
     software: Mapping[str, str] = field(default_factory=dict)
 
 

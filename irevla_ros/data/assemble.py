@@ -28,12 +28,12 @@ class LoggedEpisode:
     observations: tuple[Record, ...]
     unread_bytes: int
 
-    def sealed(self, outcome: Outcome, reason: TerminationReason,
-               fingerprint: str = "") -> tuple[dict[str, AnyArray | Bytes], dict[str, str]]:  # fmt: skip
+    def sealed(self, outcome: Outcome, reason: TerminationReason, fingerprint: str = "", perturbed: bool = False,
+               defects: tuple[str, ...] = ()) -> tuple[dict[str, AnyArray | Bytes], dict[str, str]]:  # fmt: skip
         """Tensors and metadata of the sealed file.
 
         The reason sets the last row: success and failure terminate, everything else truncates. ``fingerprint``: of the
-        backbone, where the metadata have none yet.
+        backbone, where the metadata have none yet. ``perturbed`` and ``defects``: what became known while it was recorded.
         """
         count = len(self.steps)
         last = np.arange(count) == count - 1
@@ -51,7 +51,8 @@ class LoggedEpisode:
             frames = [record.tensors[f"images.{camera}"].data for record in self.observations]
             tensors.update(image_tensors(camera, frames))
         cameras = {name: (entry[0], tuple(entry[1])) for name, entry in described.items()}
-        meta = replace(self.meta, outcome=outcome, termination_reason=reason,
+        meta = replace(self.meta, outcome=outcome, termination_reason=reason, defects=defects,
+                       perturbed=perturbed or self.meta.perturbed,
                        backbone_fingerprint=fingerprint or self.meta.backbone_fingerprint)  # fmt: skip
         return tensors, episode_metadata(meta, cameras, count)
 

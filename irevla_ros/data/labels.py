@@ -16,6 +16,8 @@ from irevla_ros.core.types import Outcome
 from irevla_ros.data.files import disk_errors
 from irevla_ros.disk.files import sync_folder, write_all
 
+UNDO, TAKEN_BACK = "undo", "taken back"  # notes of labels that undo; see ``LabelHistory.undo``
+
 
 @dataclass(frozen=True)
 class Label:
@@ -58,6 +60,20 @@ class LabelHistory:
         """The steps [start, stop) that count: those of the last revision that trimmed, or all."""
         ranges = [label.keep for label in self.labels if label.keep is not None]
         return ranges[-1] if ranges else (0, sealed_steps)
+
+    def undo(self, sealed: Outcome) -> tuple[Outcome, bool, str]:
+        """What to label in order to take back the last act that changed verdict or discard: (outcome, discard, note).
+
+        Where none is left, the episode itself is taken back, by a tombstone, and the next undo takes back that.
+        """
+        acts = [(sealed, False)]
+        for label in self.labels:
+            after = label.outcome or acts[-1][0], label.discard
+            if label.note == UNDO and after in acts[-2:-1]:
+                acts.pop()
+            elif after != acts[-1]:
+                acts.append(after)
+        return (*acts[-2], UNDO) if len(acts) > 1 else (sealed, True, TAKEN_BACK)
 
 
 def read_labels(path: Path) -> LabelHistory:

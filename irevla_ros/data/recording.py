@@ -74,8 +74,10 @@ class Archive:
         if self._writer is not None:
             self._writer.sync()
 
-    def close(self, episode_id: str, result: Assembled, broken: str = "") -> Closed:
-        """Seals the episode, or removes it when nothing is to be kept. ``broken``: why appending failed, "" if it did not.
+    def close(self, episode_id: str, result: Assembled, broken: str = "", perturbed: bool = False,
+              defects: tuple[str, ...] = ()) -> Closed:  # fmt: skip
+        """Seals the episode, or removes it when nothing is to be kept. ``broken``: why appending failed, "" if it did not;
+        ``perturbed`` and ``defects`` are kept with it.
 
         An episode that cannot be sealed now (a full disk) keeps its log: it is sealed up to its last whole step, as
         recovered, when the next one is opened.
@@ -89,7 +91,7 @@ class Archive:
         try:
             if broken:
                 raise DataError(broken, "the log is sealed as far as it goes", "free space")
-            sealed = writer.seal(result.outcome, result.reason, result.latents, result.fingerprint)
+            sealed = writer.seal(result.outcome, result.reason, result.latents, result.fingerprint, perturbed, defects)
         except DataError as error:
             writer.leave()
             self._left.append(episode_id)

@@ -76,6 +76,7 @@ def meta_from_json(text: str, what: str) -> EpisodeMeta:
         values["outcome"] = Outcome(values["outcome"])
         values["termination_reason"] = TerminationReason(values["termination_reason"])
         values["action_names"] = tuple(values["action_names"])
+        values["defects"] = tuple(values.get("defects", ()))
         return EpisodeMeta(**values)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise DataError(what, f"the metadata must be that of an episode ({error})",

@@ -188,11 +188,12 @@ class EpisodeWriter:
         self._note_sync(True)
 
     def seal(self, outcome: Outcome, reason: TerminationReason, latents: HalfArray | None = None,
-             fingerprint: str = "") -> SealedEpisode:  # fmt: skip
+             fingerprint: str = "", perturbed: bool = False, defects: tuple[str, ...] = ()) -> SealedEpisode:  # fmt: skip
         """Writes the sealed file, makes it durable, and only then removes the log.
 
         The reason marks the last step: success and failure as terminated, any other as truncated. latents: float16
-        [T + 1, m, d] of the backbone with ``fingerprint``, where they were not appended with the observations.
+        [T + 1, m, d] of the backbone with ``fingerprint``, where they were not appended with the observations. ``perturbed``
+        and ``defects`` as in ``EpisodeMeta``.
 
         Raises:
             DataError: latents of other rows or type, no whole step, a step without its next observation, or a full disk.
@@ -207,7 +208,7 @@ class EpisodeWriter:
         if logged is None or len(logged.steps) != self._steps or logged.unread_bytes:
             raise DataError(f"{self._path}", "the log must hold every step appended",
                             "check the disk; recovery at the next start keeps what is whole")  # fmt: skip
-        tensors, metadata = logged.sealed(outcome, reason, fingerprint)
+        tensors, metadata = logged.sealed(outcome, reason, fingerprint, perturbed, defects)
         if latents is not None:
             check_column(self._what, "latents", latents, "float16", 3)
             check_fingerprint(fingerprint)

@@ -98,7 +98,9 @@ class ExpertCollector:
             self._thread.start()
 
     def missing(self) -> int:
-        """Demonstrations that are still lacking."""
+        """Demonstrations that are still lacking; none where they were collected by hand."""
+        if self._config.demonstrations:
+            return 0
         reader = SpoolReader(self._spool.root)
         return sum(max(0, self._config.demos - len(reader.episodes(task=task, mode=Mode.DEMO, outcome=Outcome.SUCCESS)))
                    for task in self._tasks)  # fmt: skip

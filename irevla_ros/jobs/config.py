@@ -43,7 +43,8 @@ class SupervisedConfig:
 class RunConfig:
     """``learning`` holds the schedule of Algorithm 1; its ``method`` and ``tasks`` are filled from here.
 
-    backbone: name in the registry, with its shipped weights. demos: expert episodes for each expert task.
+    backbone: name in the registry, with its shipped weights. demos: expert episodes for each expert task. demonstrations:
+    spool whose successes are learned from in place of scripted experts', as they are; "": the experts' are simulated.
     std: exploration of stage 1, in normalised action units. evaluation: episodes per category, spread over its tasks.
     workers: processes; environments: simulated arms in each.
     """
@@ -53,6 +54,7 @@ class RunConfig:
     scene: SceneConfig = field(default_factory=SceneConfig)
     backbone: str = "tiny"
     demos: int = 60
+    demonstrations: str = ""
     std: float = 0.3
     evaluation: int = 300
     videos: int = 2

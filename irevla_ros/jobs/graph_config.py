@@ -72,7 +72,7 @@ class LearnerConfig:
         spool = given / "practice" if (given / "practice").is_dir() else given
         if not spool.is_dir() or not SpoolReader(spool).episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS):
             raise ConfigError(f"demonstrations = {self.demonstrations}", "a spool with successful episodes of mode demo",
-                              "record some (irevla up collect), or leave it out for simulated ones")  # fmt: skip
+                              "record some (irevla collect), or leave it out for simulated ones")  # fmt: skip
         return spool
 
     def initial(self) -> tuple[Path | None, Path | None]:

@@ -94,8 +94,8 @@ def check_start(run: Path, config: RunConfig) -> None:
     if tasks.is_file() and _read_yaml(tasks) != yaml.safe_load(_suite_yaml(load_suite(config.scene.suite))):
         raise ConfigError(f"suite {config.scene.suite!r}", f"--sft {run} began with other tasks ({tasks})",
                           "put the suite back as it was, or leave out --sft")  # fmt: skip
-    recipe = ("seed", "demos", "supervised.batch", "supervised.backbone_lr", "supervised.head_lr", "supervised.augmentation",
-              "learning.stage0_steps")  # fmt: skip
+    recipe = ("seed", "demos", "demonstrations", "supervised.batch", "supervised.backbone_lr", "supervised.head_lr",
+              "supervised.augmentation", "learning.stage0_steps")  # fmt: skip
     for name in recipe:
         before, now = _get(theirs, name), _get(ours, name)
         if before != now:

@@ -66,7 +66,7 @@ class RunRecord:
         if (folder / "timeline.json").is_file():
             self._timeline = [StageSpan(**span) for span in read_json(folder / "timeline.json")]
         self.metrics = MetricsLogger(folder, worked_s=self._timeline[-1].end_s if self._timeline else 0.0)
-        self.expert = Spool(demonstrations or (sft_run or folder) / "expert")
+        self.expert = Spool(demonstrations or config.demonstrations or (sft_run or folder) / "expert")
         self.practice = Spool(folder / "practice")
         state = folder / "state.json"
         self.machine = IRevla(State.from_json(state.read_text()) if state.is_file() else State(plan))

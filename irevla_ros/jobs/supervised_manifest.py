@@ -194,6 +194,9 @@ def manifest_for(
     recipe = config.supervised
     spools = {"expert": SpoolReader(expert)}
     chosen = {"expert": spools["expert"].episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS)}
+    if not chosen["expert"]:
+        raise DataError(f"demonstrations {expert}", "no success of mode demo is there to learn from",
+                        "see irevla episodes list")  # fmt: skip
     weights = {"expert": 1.0}
     if "rl" in command.data:
         if practice is None:

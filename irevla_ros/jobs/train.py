@@ -100,9 +100,10 @@ class Trainer:
         config = self.config
         if not command.init_from:  # missing weights are an error now, not after the demonstrations
             initial_vla("", "", config.backbone, config.scene.cameras)
-        tasks = [task.name for task in self.suite.expert]
-        collect_demonstrations(self.pool, self.expert, config.scene, tasks, config.demos, config.seed, self.console,
-                               config.environments)  # fmt: skip
+        if not config.demonstrations:
+            tasks = [task.name for task in self.suite.expert]
+            collect_demonstrations(self.pool, self.expert, config.scene, tasks, config.demos, config.seed, self.console,
+                                   config.environments)  # fmt: skip
         if command.stage == 0:
             self._first_look()
         manifest = manifest_for(

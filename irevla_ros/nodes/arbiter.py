@@ -261,11 +261,13 @@ class ArbiterNode(GraphNode):
 
     def _servo(self) -> None:
         """Real time: the actions of a chunk after its first, holds, and the next target of the stream. While a human drives,
-        the camera gives the time of steps."""
+        the camera gives the time of steps; where it stalls the arm holds."""
         if not self._engaged:
             self._try_engage()
-        elif not self._core.human_held or self.wall_ns() - self._ticked_wall_ns > 3 * self._period_ns:
+        elif not self._core.human_held:
             self._tick()
+        elif self.wall_ns() - self._ticked_wall_ns > 3 * self._period_ns:
+            self._tick(blind=True)
         self._stream()
 
     def _stream(self) -> None:
@@ -274,9 +276,9 @@ class ArbiterNode(GraphNode):
         if pose is not None:
             self._target.publish(convert.pose_message(pose, now_ns, self._config.frame))
 
-    def _tick(self) -> None:
+    def _tick(self, blind: bool = False) -> None:
         self._ticked_wall_ns = self.wall_ns()
-        step = self._core.tick(self.now_ns(), self._ticked_wall_ns)
+        step = self._core.tick(self.now_ns(), self._ticked_wall_ns, blind)
         if step.acted:
             self._last = step
             self._command(step)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from irevla_ros.core.collection import Agenda, Choice, Tally
 from irevla_ros.core.episode_machine import EpisodeMachine, Handled
 from irevla_ros.core.episode_state import EpisodeState, Event, Judged, Phase, Request, ResetDone, Start, Verb, Verdict
 from irevla_ros.core.errors import DataError
@@ -40,6 +41,8 @@ class EpisodeNode(GraphNode):
         self._machine = EpisodeMachine(machine, config.run_id, self._numbers.next, self.now_ns(),
                                        self.wall_ns(), time.time_ns() // 1000, arm)  # fmt: skip
         self._say = self.speak(EpisodeState, topics.STATE, LATCHED)
+        self._say_agenda = self.speak(Agenda, topics.AGENDA, LATCHED)
+        self._agenda: Agenda | None = None
         self._ordered: Start | None = None
         self._started = 0
         self._rest_until_ns = 0  # wall
@@ -48,11 +51,14 @@ class EpisodeNode(GraphNode):
         self.listen(Request, topics.REQUEST, self._handle)
         self.listen(Verdict, topics.VERDICT, self._on_judged)
         self.listen(Judged, topics.JUDGED, self._on_judged)
+        self.listen(Tally, topics.TALLY, self._on_tally, LATCHED)
+        self.listen(Choice, topics.CHOICE, self._on_choice)
         self.create_service(Trigger, "episode/start", self._on_start)
         for name, verb in _VERBS.items():
             self.create_service(Trigger, f"episode/{name}", self._on_verb(verb))
         self.every(TICK_S, self._tick)
         self._say(self._machine.state)
+        self._plan()
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 
@@ -66,8 +72,23 @@ class EpisodeNode(GraphNode):
             self.seen(event.stamp_ns)
         self._handle(event)
 
+    def _on_tally(self, tally: Tally) -> None:
+        self._own.tally = tally.tasks
+        self._plan()
+
+    def _on_choice(self, choice: Choice) -> None:
+        self._own.choose(choice)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Say what is next, where that is news."""
+        agenda = self._own.agenda(self._machine.next_number)
+        if agenda != self._agenda:
+            self._agenda = agenda
+            self._say_agenda(agenda)
+
     def _on_start(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        start = self._ordered or (self._own.start(self._machine.next_number) if len(self._own) else None)
+        start = self._ordered or self._own.start(self._machine.next_number)
         problem = "nothing is ordered, and no tasks are set" if start is None else self._begin(start)
         return _answered(response, problem, self._machine.state)
 
@@ -109,6 +130,7 @@ class EpisodeNode(GraphNode):
             return
         state = handled.state
         self._say(state)
+        self._plan()
         if state.phase is Phase.END and state.started_ns is None:
             self._rest_until_ns = self.wall_ns() + round(RETRY_S * 1e9)
             self.warn_rarely("end", f"episode {state.episode_id} came to no run: {state.detail}")
@@ -117,8 +139,9 @@ class EpisodeNode(GraphNode):
     def _go_on(self) -> None:
         config = self._orders
         more = config.auto and (config.episodes == 0 or self._started < config.episodes)
-        if more and self._machine.state.phase is Phase.IDLE and self.wall_ns() >= self._rest_until_ns:
-            self._begin(self._own.start(self._machine.next_number))
+        rested = self._machine.state.phase is Phase.IDLE and self.wall_ns() >= self._rest_until_ns
+        if more and rested and (start := self._own.start(self._machine.next_number)) is not None:
+            self._begin(start)
 
     def update_health(self) -> None:
         state = self._machine.state

@@ -34,11 +34,12 @@ class NodeSpec:
     """One node of the graph.
 
     side: of a graph over two hosts: the robot's, with the arm and its sensors, or that of policy and disk.
-    each: a process for each ``arm``, or one for the whole ``graph``. program: the node's module in ``irevla_ros.nodes``
-    and its `ros2 run` name, where it is not the key of the mapping (two cameras). heavy: needs torch, so it runs under
-    the Python that was named for such nodes. stop_first: is stopped before all others, because it then sends the safe
-    command. ends_graph: once it has ended with exit code 0, its work is done and the whole graph stops. remap: relative
-    name -> name. A node of the whole graph that has the parameter ``arms`` is told the namespaces.
+    each: a process for each ``arm``, or one for the whole ``graph``. program: the node's module in ``irevla_ros.nodes`` and
+    its `ros2 run` name, where it is not the key of the mapping (two cameras). heavy: needs torch, so it runs under the Python
+    that was named for such nodes. stop_first: is stopped before all others, because it then sends the safe command. front:
+    needs a terminal and gets that of `irevla up`, in whose process it runs; a launch file leaves it out. ends_graph: once it
+    has ended with exit code 0, its work is done and the whole graph stops. remap: relative name -> name. A node of the whole
+    graph that has the parameter ``arms`` is told the namespaces.
     """
 
     each: Literal["arm", "graph"] = "arm"
@@ -47,6 +48,7 @@ class NodeSpec:
     heavy: bool = False
     stop_first: bool = False
     ends_graph: bool = False
+    front: bool = False
     remap: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,6 +66,15 @@ class GraphSpec:
         for name in (*self.nodes, *(spec.program for spec in self.nodes.values() if spec.program)):
             if not _NODE.fullmatch(name):
                 raise ConfigError(f"node {name!r}", "a node's name is lower-case letters, digits and _", "rename it")
+
+    @property
+    def front(self) -> str:
+        """The node that gets the terminal, "" for none. Raises ConfigError for several, or for several arms."""
+        found = [name for name, spec in self.nodes.items() if spec.front]
+        if len(found) > 1 or (found and len(self.arms) > 1):
+            raise ConfigError(f"nodes in front {found} for arms {list(self.arms)}", "there is one terminal, for one arm",
+                              "leave `front` out, and start them in terminals of their own")  # fmt: skip
+        return found[0] if found else ""
 
     def half(self, side: str) -> GraphSpec:
         """The nodes of one of two hosts (``SIDES``), and first the one that tells the other host this one's time."""
@@ -113,9 +124,12 @@ def ros_arguments(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Pa
 
 def processes(graph: GraphSpec, parameters: Sequence[Path] = (), *, python: str = sys.executable, heavy_python: str = "",
               extra: Sequence[str] = ()) -> list[ProcessSpec]:  # fmt: skip
-    """The processes of ``graph`` in starting order, each as `python -m irevla_ros.nodes.<program> --ros-args ...`."""
+    """The processes of ``graph`` but for the one in front, in starting order, each as
+    `python -m irevla_ros.nodes.<program> --ros-args ...`."""
     found = []
     for name, spec in graph.nodes.items():
+        if spec.front:
+            continue
         interpreter = heavy_python if spec.heavy and heavy_python else python
         for arm in graph.arms if spec.each == "arm" else ("",):
             argv = (interpreter, "-m", f"irevla_ros.nodes.{spec.program or name}", "--ros-args",

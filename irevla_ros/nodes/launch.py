@@ -107,7 +107,8 @@ def _actions(given: Mapping[str, tuple[Any, str]], bringup: Bringup | None, cont
     write_parameters(files[1], graph, {"run": str(folder), "run_id": run_id(folder), "side": said["side"]}, said_too)
     check_values(half, files)
     nodes = [(spec, _node(half, name, arm, files, said["python"]))
-             for name, spec in half.nodes.items() for arm in (half.arms if spec.each == "arm" else ("",))]  # fmt: skip
+             for name, spec in half.nodes.items() if not spec.front
+             for arm in (half.arms if spec.each == "arm" else ("",))]  # fmt: skip
     endings = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=partial(_when_ended, spec.ends_graph)))
                for spec, node in nodes]  # fmt: skip
     wanted = bringup is not None and said["bringup"] == "true" and said["side"] in ("", "robot")

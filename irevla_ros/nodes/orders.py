@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from irevla_ros.core.collection import Agenda, Choice, Job, TaskTally, least_done, task_name
 from irevla_ros.core.episode_state import Start
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import Mode
@@ -19,19 +22,24 @@ class OrdersConfig:
 
     operator_starts: an order, or an episode of the list below, waits for the operator's ``episode/start``. auto: the list is
     gone through for ever, each episode right after the last; ``episodes`` stops this process after so many, 0 never. tasks:
-    in turn; instructions: one for each task, and with a ``suite`` (name or YAML file of the simulator's) the suite's own where
-    none are given, as is, in lock step, the suite's time limit. seed: of the run's episode 0; each next one's is one higher.
+    in turn, or, ``balanced``, the one with the fewest successes in the spool; instructions: one for each task, and with a
+    ``suite`` (name or YAML file of the simulator's) the suite's own where none are given, as is, in lock step, the suite's
+    time limit. seed: of the run's episode 0; each next one's is one higher. operator: who does it; perturbed: the operator
+    disturbs the scene in every episode.
     """
 
     operator_starts: bool = False
     auto: bool = False
     episodes: int = 0
     tasks: tuple[str, ...] = ()
+    order: Literal["turns", "balanced"] = "turns"
     instructions: tuple[str, ...] = ()
     suite: str = ""
     mode: Mode = Mode.TRAIN
     deterministic: bool = False
     seed: int = 0
+    operator: str = ""
+    perturbed: bool = False
 
     def __post_init__(self) -> None:
         if self.auto and self.operator_starts:
@@ -48,23 +56,56 @@ class OrdersConfig:
 
 
 class OwnOrders:
-    """The episodes of ``OrdersConfig.tasks`` by the number of the episode. ConfigError for a task that is not the suite's."""
+    """What is next of ``OrdersConfig.tasks``, or of the operator's choice. ConfigError for a task that is not the suite's.
+
+    tally: what the spool holds of each task, as far as is known.
+    """
 
     def __init__(self, config: OrdersConfig, period_ns: int, lock_step: bool) -> None:
         self._config = config
         self._limits: list[int] = [0] * len(config.tasks)
         self._instructions = list(config.instructions)
+        self._chosen: Job | None = None
+        self.tally: Sequence[TaskTally] = ()
         if config.suite:
             self._look_up(config, period_ns, lock_step)
 
     def __len__(self) -> int:
         return len(self._instructions)
 
-    def start(self, number: int) -> Start:
-        """The order for episode ``number`` of the run."""
-        config, index = self._config, number % len(self._instructions)
-        return Start(config.tasks[index], self._instructions[index], config.mode, config.seed + number,
-                     self._limits[index], config.deterministic)  # fmt: skip
+    def choose(self, choice: Choice) -> None:
+        """What the operator wants next, until told otherwise. What is neither in the list nor can be named changes nothing."""
+        listed = dict(zip(self._config.tasks, self._instructions, strict=True))
+        by_words = {words: task for task, words in listed.items()}
+        task = choice.task or by_words.get(choice.instruction) or task_name(choice.instruction)
+        if not choice.task and not choice.instruction:
+            self._chosen = None
+        elif instruction := choice.instruction or listed.get(task, ""):
+            self._chosen = Job(task, instruction) if task else self._chosen
+
+    def next(self, number: int) -> Job | None:
+        """What episode ``number`` of the run is to be; None without a list and a choice."""
+        if self._chosen is not None or not self._instructions:
+            return self._chosen
+        index = self._index(number)
+        return Job(self._config.tasks[index], self._instructions[index])
+
+    def agenda(self, number: int) -> Agenda:
+        jobs = zip(self._config.tasks, self._instructions, strict=True)
+        return Agenda(tuple(Job(task, words) for task, words in jobs), self.next(number), self._chosen is not None)
+
+    def start(self, number: int) -> Start | None:
+        """The order for episode ``number`` of the run; None when there is nothing to do."""
+        config, job = self._config, self.next(number)
+        if job is None:
+            return None
+        limit = dict(zip(config.tasks, self._limits, strict=True)).get(job.task, 0)
+        return Start(job.task, job.instruction, config.mode, config.seed + number, limit, config.deterministic,
+                     config.operator, config.perturbed)  # fmt: skip
+
+    def _index(self, number: int) -> int:
+        tasks = self._config.tasks
+        return number % len(tasks) if self._config.order == "turns" else least_done(tasks, self.tally)
 
     def _look_up(self, config: OrdersConfig, period_ns: int, lock_step: bool) -> None:
         from irevla_ros.sim.suite import load_suite  # only where it is asked for: a robot's PC needs no simulator

@@ -11,16 +11,19 @@ from functools import partial
 from irevla_ros import __version__
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.assembly import AssemblyConfig
+from irevla_ros.core.durations import period_ns
 from irevla_ros.core.episode_state import EpisodeState, Judge, Phase, Request, ResetDone, Verb, Verdict
 from irevla_ros.core.graph_messages import RewardValue, Sealed
 from irevla_ros.core.health import Level
 from irevla_ros.core.late import LateLabel, Told
+from irevla_ros.core.quality import QualityCheck
 from irevla_ros.core.rows import Assembled
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import Observation, Outcome
 from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.disk import Disk
+from irevla_ros.nodes.ledger import Ledger
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import recorder as parameters
 from irevla_ros.nodes.parameters.reading import run_folder
@@ -45,11 +48,15 @@ class RecorderNode(GraphNode):
         self._assembly = AssemblyConfig(config.wait_ns, config.longest_gap_ns, latents=config.latents)
         arm = self.get_namespace().strip("/").replace("/", "-")
         own = re.compile(re.escape(config.run_id) + (f"-{re.escape(arm)}" if arm else "") + r"-\d+")
-        self._archive = Archive(run_folder(config.run) / "practice", lambda name: own.fullmatch(name) is not None,
-                                config.min_free_bytes)  # fmt: skip
+
+        def is_own(name: str) -> bool:
+            return own.fullmatch(name) is not None
+
+        self._archive = Archive(run_folder(config.run) / "practice", is_own, config.min_free_bytes)
         for event in self._archive.spool.recovered:
             self.get_logger().warning(f"spool: {event}")
         self._disk = Disk(self)
+        self._ledger = Ledger(self, self._archive, self._disk, is_own, self._undone)
         self._recording: Recording | None = None
         self._told: Told | None = None
         self._earlier: Told | None = None  # of the episode before the present one
@@ -80,6 +87,7 @@ class RecorderNode(GraphNode):
         if self._state is None or (state.episode_id, state.phase) != (self._state.episode_id, self._state.phase):
             self._answer_due = _nothing
         self._state = state
+        self._ledger.follow(state)
         left = state.phase in (Phase.RESET, Phase.IDLE)
         if recording is not None and (left or state.episode_id != recording.state.episode_id):
             recording.abandon(self.now_ns(), self.wall_ns())
@@ -107,7 +115,9 @@ class RecorderNode(GraphNode):
         self._earlier, self._told, self._refusal = self._told, None, ""
         self._streams.forget()
         self._streams.instruction = state.instruction
-        recording = Recording(state, self._assembly, self._archive, self._disk, self._config.backlog,
+        wanted = self._config.quality
+        quality = QualityCheck(wanted, period_ns(self._config.rate_hz)) if wanted.enabled else None
+        recording = Recording(state, self._assembly, self._archive, self._disk, self._config.backlog, quality,
                               lambda why: self._break_off(recording, why),
                               lambda result, closed: self._closed(recording, result, closed))  # fmt: skip
         self._recording = recording
@@ -130,6 +140,7 @@ class RecorderNode(GraphNode):
 
     def _say_closed(self, state: EpisodeState, closed: Closed) -> None:
         self._sealed(Sealed(**vars(closed)))
+        self._ledger.closed(closed.episode_id, closed.steps)
         self._say(state, partial(self._request, Request(Verb.SEALED, "", state.episode_id)))
 
     def _break_off(self, recording: Recording, why: str) -> None:
@@ -169,8 +180,12 @@ class RecorderNode(GraphNode):
         """Append what is new; the episode as it is known now."""
         if late is not None:
             label = partial(self._archive.spool.label, told.episode_id, late.outcome, late.who, discard=late.discard)
-            self._disk.do(label, lambda _: None, lambda error: self._refused(str(error)))
+            self._disk.do(label, lambda _: self._ledger.refresh(), lambda error: self._refused(str(error)))
         return told
+
+    def _undone(self, episode_id: str, outcome: Outcome, discarded: bool) -> None:
+        if self._told is not None and self._told.episode_id == episode_id:
+            self._told = replace(self._told, outcome=outcome, discarded=discarded)
 
     # ---- what arrives --------------------------------------------------------------------------------------------
 
@@ -223,6 +238,7 @@ class RecorderNode(GraphNode):
 
     def update_health(self) -> None:
         self._answer_due()
+        self._ledger.look_at_disk()
         recording = self._recording
         self.health.check("recording", Level.ERROR if self._refusal else Level.OK, self._refusal)
         queued = recording.queued if recording is not None else 0

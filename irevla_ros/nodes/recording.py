@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.assembly import AssemblyConfig
 from irevla_ros.core.durations import LONGEST
 from irevla_ros.core.episode_join import EpisodeJoin
 from irevla_ros.core.episode_state import EpisodeState, Phase
 from irevla_ros.core.errors import DataError, IrevlaError
+from irevla_ros.core.quality import QualityCheck
 from irevla_ros.core.rows import Append, Assembled
+from irevla_ros.core.types import Observation
 from irevla_ros.data.recording import Archive, Closed
 from irevla_ros.data.side import SideReader
 from irevla_ros.nodes.disk import Disk
@@ -21,13 +24,16 @@ class Recording(EpisodeJoin):
     """``queued`` rows wait for the disk; ``broken`` says why no more are appended.
 
     stop: called once, with the reason, when recording breaks off in the middle. closed: called at the end, with the result
-    of the join and what became of it on the disk; before it comes, ``over`` is true and nothing more is taken.
+    of the join and what became of it on the disk; before it comes, ``over`` is true and nothing more is taken. quality: looks
+    at it on the way, None where nobody does.
     """
 
     def __init__(self, state: EpisodeState, config: AssemblyConfig, archive: Archive, disk: Disk, backlog: int,
-                 stop: Callable[[str], None], closed: Callable[[Assembled, Closed], None]) -> None:  # fmt: skip
+                 quality: QualityCheck | None, stop: Callable[[str], None],
+                 closed: Callable[[Assembled, Closed], None]) -> None:  # fmt: skip
         super().__init__(state, config)
         self.queued, self.broken, self.over = 0, "", False
+        self._quality = quality
         self._side = SideReader(archive.root, state.episode_id)
         self._archive, self._disk, self._backlog, self._stop, self._told_closed = archive, disk, backlog, stop, closed
         self._stopping = self._refused = False
@@ -37,6 +43,16 @@ class Recording(EpisodeJoin):
         """The episode node left it without an end: close now, with what is sound."""
         self.leave(ended_ns, wall_ns)
         self.advance(wall_ns + LONGEST)
+
+    def observation(self, stamp_ns: int, observation: Observation) -> None:
+        super().observation(stamp_ns, observation)
+        if self._quality is not None and self.state.phase is Phase.RUN:
+            self._quality.arrived(stamp_ns)
+
+    def step(self, record: ArbiterStep, wall_ns: int) -> None:
+        super().step(record, wall_ns)
+        if self._quality is not None and record.acted and record.episode_id == self.state.episode_id:
+            self._quality.acted(record.clips)
 
     # ---- to the disk ---------------------------------------------------------------------------------------------
 
@@ -78,6 +94,9 @@ class Recording(EpisodeJoin):
             except DataError:
                 self._refused = True  # what follows the gap must not be appended
                 raise
+            if self._quality is not None:
+                for row in rows:
+                    self._quality.taken(row.observation)
         return len(rows)
 
     def _appended(self, rows: int) -> None:
@@ -85,7 +104,8 @@ class Recording(EpisodeJoin):
 
     def _close(self, result: Assembled) -> Closed:
         try:
-            return self._archive.close(self.state.episode_id, result, self.broken)
+            defects = self._quality.defects(result.steps) if self._quality is not None else ()
+            return self._archive.close(self.state.episode_id, result, self.broken, self.state.perturbed, defects)
         finally:
             self._side.close(remove=True)
 

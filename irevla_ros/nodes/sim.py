@@ -48,6 +48,7 @@ class SimNode(GraphNode):
         self._recorded_ns = -1
 
         self.follow(self._on_state)
+        self.listen(Request, topics.REQUEST, self._on_request)
         self.create_subscription(PoseStamped, topics.TARGET, self._on_target, COMMAND)
         self.create_subscription(JointState, topics.GRIPPER_COMMAND, self._on_gripper, COMMAND)
         if config.lock_step:
@@ -70,6 +71,12 @@ class SimNode(GraphNode):
         else:
             self._running = False
             self._stop_if_unprepared(state)
+
+    def _on_request(self, request: Request) -> None:
+        """The operator disturbs the scene."""
+        running = self._state.episode_id if self._state is not None and self._running else None
+        if request.verb is Verb.DISTURB and running is not None and request.episode_id in ("", running):
+            self._arm.disturb()
 
     def _is_ready(self, state: EpisodeState) -> bool:
         return self._done is not None and self._done.episode_id == state.episode_id

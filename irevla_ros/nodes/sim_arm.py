@@ -79,6 +79,10 @@ class SimulatedArm:
                 env.world.move_to(target.p, yaw, opening)
             self._seen = None
 
+    def disturb(self) -> None:
+        """Move something of the scene, as a person would who wants to make it harder."""
+        self._env.disturb()
+
     def observe(self, stamp_ns: int, judged: bool) -> None:
         """Pose, gripper and the rest first, images last: who has the image of a stamp has, or is about to have, all."""
         arm, frame = self._env.world.arm, self._config.frame

@@ -10,6 +10,7 @@ from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Phase, Request, Verb
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
+from irevla_ros.core.rotation import Pose
 from irevla_ros.core.teleop import (
     GRIPPER_ACTIONS,
     KEYS_HELP,
@@ -21,40 +22,50 @@ from irevla_ros.core.teleop import (
     Motion,
     Pad,
     Say,
+    in_hand,
 )
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import teleop as parameters
+from irevla_ros.nodes.parameters.reading import Reader
+from irevla_ros.nodes.parameters.teleop import TeleopConfig
 from irevla_ros.nodes.terminal import Terminal
 from irevla_ros.ros import Client, Future
 from irevla_ros.ros.calls import call
-from irevla_ros.ros.messages import JointState, Joy, Trigger, Twist, TwistStamped
+from irevla_ros.ros.messages import JointState, Joy, PoseStamped, Trigger, Twist, TwistStamped
 from irevla_ros.ros.qos import COMMAND, SENSOR
 from irevla_ros.ros.run import run_node
 
 SERVICES = {
     Action.SUCCESS: topics.SUCCESS, Action.FAILURE: topics.FAILURE, Action.START: "episode/start",
     Action.CONFIRM: "episode/confirm", Action.ENGAGE: "episode/engage", Action.STOP: "episode/stop",
-    Action.DISCARD: "episode/discard",
+    Action.DISCARD: "episode/discard", Action.UNDO: topics.UNDO,
 }  # fmt: skip
-WIDTH_NS = SECOND  # a measured gripper width that is older is not known
+REQUESTS = {Action.ENGAGE: Verb.ENGAGE, Action.DISTURB: Verb.DISTURB}
+MEASURED_NS = SECOND  # a gripper width or a pose that is older is not known
 
 
 class TeleopNode(GraphNode):
-    """Parameters: ``TeleopConfig``."""
+    """Parameters: ``TeleopConfig``. name, settings, keyboard: of a node that is more than that, with what its settings say of
+    teleoperation."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "teleop", settings: Callable[[Reader], Any] = parameters.settings,
+                 teleop: Callable[[Any], TeleopConfig] = lambda found: found) -> None:  # fmt: skip
         self._terminal: Terminal | None = None
-        super().__init__("teleop")
-        self._config = config = self.declare(parameters.settings)
+        super().__init__(name)
+        self.settings = self.declare(settings)
+        self._config = config = teleop(self.settings)
         self._deadman = Deadman(config.open_m, self._measured)
         self._episode: EpisodeState | None = None
-        self._width = (0.0, -WIDTH_NS)  # m, wall time of its arrival
+        self._width = (0.0, -MEASURED_NS)  # m, wall time of its arrival
+        self._hand_at: tuple[Pose | None, int] = None, -MEASURED_NS
         self._twist = self.create_publisher(TwistStamped, topics.TWIST, COMMAND)
         self._gripper = self.create_publisher(JointState, topics.TELEOP_GRIPPER, COMMAND)
         self._request = self.speak(Request, topics.REQUEST)
         self._verbs: dict[Action, Client] = {a: self.create_client(Trigger, name) for a, name in SERVICES.items()}
         self.create_subscription(JointState, topics.GRIPPER, self._on_width, SENSOR)
+        if config.axes_of == "hand":
+            self.create_subscription(PoseStamped, topics.POSE, self._on_pose, SENSOR)
         self.follow(self._on_state)
         self._hand = {"keyboard": self._keyboard, "gamepad": self._gamepad, "spacemouse": self._spacemouse}[config.device]()
         self.every(1 / config.twist_hz, self._tick)
@@ -64,14 +75,21 @@ class TeleopNode(GraphNode):
     def _keyboard(self) -> Callable[[], Hand]:
         keys = Keys(self._config.key_hold_ns)
         self._terminal = terminal = Terminal(self._config.terminal)
-        self.get_logger().info(f"keys:\n{KEYS_HELP}")
+        self._greet()
 
         def hand() -> Hand:
-            keys.press(terminal.read(), self.wall_ns())
+            keys.press(self._typed(terminal.read()), self.wall_ns())
             found = keys.hand(self.wall_ns())
             return Hand(False, False, STILL, found.actions) if terminal.ended else found
 
         return hand
+
+    def _greet(self) -> None:
+        self.get_logger().info(f"keys:\n{KEYS_HELP}")
+
+    def _typed(self, text: str) -> str:
+        """What of the keys that came drives the arm."""
+        return text
 
     def _gamepad(self) -> Callable[[], Hand]:
         pad = Pad(self._config.gamepad, self._config.input_ns)
@@ -121,7 +139,13 @@ class TeleopNode(GraphNode):
 
     def _measured(self) -> float | None:
         width, arrived_ns = self._width
-        return width if self.wall_ns() - arrived_ns < WIDTH_NS else None
+        return width if self.wall_ns() - arrived_ns < MEASURED_NS else None
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        try:
+            self._hand_at = convert.pose_of(message), self.wall_ns()
+        except MessageError as error:
+            self.refuse(topics.POSE, error)
 
     # ---- what goes out -------------------------------------------------------------------------------------------
 
@@ -144,16 +168,31 @@ class TeleopNode(GraphNode):
         if gripper is not None:
             self._gripper.publish(convert.width_message(gripper, stamp_ns))
         message = TwistStamped(header=convert.header(stamp_ns, topics.RELEASED if released else self._config.frame))
-        linear, angular = self._config.speeds.twist(motion)
+        linear, angular = self._in_base(*self._config.speeds.twist(motion))
         message.twist.linear.x, message.twist.linear.y, message.twist.linear.z = linear
         message.twist.angular.x, message.twist.angular.y, message.twist.angular.z = angular
         self._twist.publish(message)
 
+    def _in_base(self, linear: list[float], angular: list[float]) -> tuple[list[float], list[float]]:
+        """The twist in the base frame; where the hand's axes are meant and it is not known how it stands: stand still."""
+        if self._config.axes_of == "base":
+            return linear, angular
+        pose, arrived_ns = self._hand_at
+        known = pose is not None and self.wall_ns() - arrived_ns < MEASURED_NS
+        self.health.check(topics.POSE, Level.OK if known else Level.WARN, "" if known else "the hand's axes are not known")
+        if pose is None or not known:
+            return [0.0] * 3, [0.0] * 3
+        return in_hand(linear, pose.q), in_hand(angular, pose.q)
+
     def _ask(self, action: Action) -> None:
-        """Call the service, or, to give the arm back to the policy within a run, request it of the arbiter."""
-        if action is Action.ENGAGE and self._episode is not None and self._episode.phase is Phase.RUN:
-            self._request(Request(Verb.ENGAGE, "by the operator", self._episode.episode_id))
-            self._answered(action, True, "requested of the arbiter")
+        """Call the service, or, for what is meant for a run that is on (give the arm back, disturb the scene), request it."""
+        state = self._episode
+        if action in REQUESTS and state is not None and state.phase is Phase.RUN:
+            self._request(Request(REQUESTS[action], "by the operator", state.episode_id))
+            self._answered(action, True, "requested")
+            return
+        if action not in self._verbs:
+            self._answered(action, False, "no episode is running")
             return
         client = self._verbs[action]
         if not client.service_is_ready():

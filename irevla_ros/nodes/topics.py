@@ -32,6 +32,11 @@ REWARD = "reward/value"
 SUCCESS = "reward/success"
 FAILURE = "reward/failure"
 RECORDED = "recorder/recorded"
+TALLY = "recorder/tally"
+UNDO = "recorder/undo"
+NOTE = "episode/note"
+CHOICE = "episode/choice"
+AGENDA = "episode/agenda"
 
 # Of the whole graph, not of one arm.
 PROPOSAL = "task/instruction"

@@ -24,7 +24,7 @@ from irevla_ros.ros.run import Stop, context
 STOPPING = "; a second Ctrl-C, five seconds after the first, ends all at once"
 POLL_S = 0.2
 PATIENCE_S = 25.0  # a learner in the middle of an update
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: the terminal is closed
 
 
 class Monitor(Node):
@@ -54,7 +54,7 @@ def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], aga
     ``logs``: folder of one log file for each process; ``held``: as of ``Supervisor``.
     """
     supervisor, console = Supervisor(specs, logs, held=held), Console(sys.stdout)
-    with Stop(_SIGNALS) as stop, context(["up"]):
+    with Stop(SIGNALS) as stop, context(["up"]):
         monitor = Monitor()
         executor = SingleThreadedExecutor()
         executor.add_node(monitor)

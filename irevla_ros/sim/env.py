@@ -103,6 +103,11 @@ class PandaEnv(gymnasium.Env[dict[str, Any], FloatArray]):
         self.world.settle(SUBSTEPS)
         return self._stepped()
 
+    def disturb(self) -> None:
+        """Somebody moves an object of the scene a little; which and where to is drawn from the episode's generator."""
+        self._running_task()
+        self.world.shove(self.np_random)
+
     def _stepped(self) -> Stepped:
         task = self._running_task()
         self._steps += 1

@@ -238,6 +238,15 @@ class World:
         for _ in range(substeps):
             self.p.stepSimulation()
 
+    def shove(self, rng: np.random.Generator) -> None:
+        """Put one body of the episode 3 to 6 cm beside where it is; it comes to rest where physics lets it."""
+        body = self._bodies[rng.integers(len(self._bodies))]
+        position, turn = self.p.getBasePositionAndOrientation(body)
+        angle, way = rng.uniform(-np.pi, np.pi), rng.uniform(0.03, 0.06)
+        moved = np.add(position, [way * np.cos(angle), way * np.sin(angle), 0.0])
+        moved[:2] = np.clip(moved[:2], WORKSPACE_LOW[:2] + 0.05, WORKSPACE_HIGH[:2] - 0.05)
+        self.p.resetBasePositionAndOrientation(body, moved, turn)
+
     def render(self, camera: Camera, size: int | None = None) -> ByteArray:
         """RGB image uint8 [size, size, 3] by the CPU renderer, without shadows (they double its cost).
 

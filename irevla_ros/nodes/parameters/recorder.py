@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from irevla_ros.core.durations import period_ns
 from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.quality import QualityConfig
 from irevla_ros.nodes.parameters.reading import Reader
 from irevla_ros.nodes.parameters.streams import StreamsConfig
 
@@ -14,7 +15,8 @@ from irevla_ros.nodes.parameters.streams import StreamsConfig
 class RecorderConfig(StreamsConfig):
     """run: absolute path of the run's folder, whose ``practice`` is the spool; latents: whether the policy's are waited
     for, at most ``wait_ns``; backlog: rows that may wait for the disk (in lock step half of them, then the simulator
-    waits); min_free_bytes: below that no episode is opened."""
+    waits); min_free_bytes: below that no episode is opened; quality: what is reported as a defect of
+    an episode."""
 
     run: str = ""
     run_id: str = ""
@@ -25,6 +27,7 @@ class RecorderConfig(StreamsConfig):
     longest_gap_ns: int = 10_000_000_000
     backlog: int = 256
     min_free_bytes: int = 200_000_000
+    quality: QualityConfig = field(default_factory=QualityConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

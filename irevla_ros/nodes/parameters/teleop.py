@@ -13,11 +13,13 @@ from irevla_ros.nodes.parameters.reading import Reader
 
 @dataclass(frozen=True)
 class TeleopConfig:
-    """frame: of the twist, the arbiter's. twist_hz: how often it is sent. key_hold_ns: see ``Keys``; input_ns: a device that
-    has said nothing for so long does not steer. answer_ns: patience with services. terminal: see ``Terminal``."""
+    """frame: of the twist, the arbiter's. axes_of: whether the device steers along the axes of the base or of the hand.
+    twist_hz: how often it is sent. key_hold_ns: see ``Keys``; input_ns: a device that has said nothing for so long does not
+    steer. answer_ns: patience with services. terminal: see ``Terminal``."""
 
     device: Literal["keyboard", "gamepad", "spacemouse"] = "keyboard"
     frame: str = "base"
+    axes_of: Literal["base", "hand"] = "base"
     twist_hz: float = 20.0
     speeds: Speeds = field(default_factory=Speeds)
     gamepad: PadMapping = XBOX

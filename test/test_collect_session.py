@@ -1,0 +1,148 @@
+"""`irevla collect` as an operator has it: one terminal, real nodes, wrong keys, kill -9, a count that is right after all."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from irevla_ros.core.types import ControlSource, Outcome
+from irevla_ros.data.reader import SpoolReader
+from irevla_ros.nodes.checking import check_names
+from irevla_ros.nodes.graph import load_graph
+from irevla_ros.nodes.parameters.reading import read_settings
+from irevla_ros.ros.given import in_file
+from operator_toys import Collection, OnTerminal, collecting, operator, until
+from ros_toys import DEADLINE_S
+
+PATIENCE_S = 4 * DEADLINE_S
+
+
+def shows(collection: Collection, pattern: str) -> Callable[[], object]:
+    def looked() -> object:
+        assert collection.process.poll() is None, collection.screen()
+        return re.search(pattern, collection.screen())
+
+    return looked
+
+
+def see(collection: Collection, pattern: str) -> str:
+    try:
+        until(shows(collection, pattern), PATIENCE_S)
+    except AssertionError:
+        raise AssertionError(f"{pattern!r} is not on the screen:\n{collection.screen()}") from None
+    found = re.search(pattern, collection.screen())
+    return found[0] if found else ""
+
+
+def drive(collection: Collection, steps: int) -> None:
+    """Forward and back by keys, until the arm has taken so many steps."""
+    deadline = time.monotonic() + PATIENCE_S
+    while int((re.findall(r"(\d+) steps, (?:human|held)", collection.screen()) or ["0"])[-1]) < steps:
+        assert time.monotonic() < deadline, collection.screen()
+        collection.press("ws"[int(time.monotonic()) % 2])
+        time.sleep(0.04)
+
+
+def begin(collection: Collection) -> None:
+    see(collection, "none is running")
+    collection.press("t")
+    see(collection, "RUN ")
+
+
+@pytest.mark.timeout(600)
+def test_a_session_with_every_accident(tmp_path: Path) -> None:
+    run = tmp_path / "by-hand"
+    arguments = ("--run", str(run), "--tasks", "press-red,press-green", "--goal", "3", "--operator", "ada",
+                 "-p", "recorder:quality.least_steps:=1000", "-p", "view:port:=0")  # fmt: skip
+    with collecting(*arguments) as desk:
+        see(desk, "next +press-red")
+        begin(desk)
+        drive(desk, 4)
+        desk.press("b")
+        see(desk, "PERTURBED")
+        desk.press("n")
+        see(desk, r"last +by-hand-000001  press-red  \d+ steps  failure  perturbed")
+        assert "! too short" in desk.screen()
+        see(desk, r"press-red +0/3 +1 ")
+        desk.press("y")  # it was none: the late verdict is the last
+        see(desk, r"press-red +1/3 +0 ")
+        see(desk, "next +press-green")
+        desk.press("u")
+        see(desk, r"press-red +0/3 +1 ")
+        desk.press("mthe cup wobbled\r")
+        see(desk, "note on by-hand-000001")
+        desk.press("1")
+        see(desk, "next +press-red.*your choice")
+        begin(desk)
+        desk.press("z")
+        see(desk, "by-hand-000002: 0 steps kept")
+        begin(desk)
+        drive(desk, 20)  # a row is on the disk once its late parts have been waited for
+        desk.kill()
+    spool = run / "practice"
+    assert (spool / "by-hand-000003.log").exists()  # as the dead recorder left it
+    with collecting(*arguments) as desk:
+        see(desk, r"press-red +0/3 +1 +1 ")  # the open episode was recovered, its outcome unknown
+        see(desk, "2 episodes,")
+        desk.press("u")
+        see(desk, "by-hand-000003 is taken back")
+        see(desk, r"press-red +0/3 +1 +0 +1 ")
+        assert desk.stop() == 130
+    reader = SpoolReader(spool)
+    first, third = reader.record("by-hand-000001"), reader.record("by-hand-000003")
+    assert (first.meta.outcome, first.meta.perturbed, first.meta.operator) == (Outcome.FAILURE, True, "ada")
+    assert first.meta.defects[0].startswith("too short") and third.discarded
+    labels = reader.labels("by-hand-000001").labels
+    assert [(label.outcome, label.note) for label in labels] == [
+        (Outcome.SUCCESS, ""), (Outcome.FAILURE, "undo"), (None, "the cup wobbled"),
+    ]  # fmt: skip
+    assert set(reader.read("by-hand-000001").source) == {ControlSource.HUMAN}
+    assert [reader.verify(name).episode_id for name in reader.ids()] == ["by-hand-000001", "by-hand-000003"]
+
+
+def test_a_calibration_asks_for_each_axis_and_button_and_writes_what_the_teleop_node_reads(tmp_path: Path) -> None:
+    out = tmp_path / "pad.yaml"
+    with operator() as hands:
+        asked = OnTerminal(["teleop", "calibrate", "gamepad", "--out", str(out)])
+
+        def wait_for(text: str) -> None:
+            until(lambda: text in asked.printed, PATIENCE_S, f"{text!r} in {asked.printed[-300:]!r}")
+
+        def move(what: str, axis: int, peak: float) -> None:
+            wait_for(f"let go: {what}")
+            time.sleep(0.3)
+            for values in ([0.0] * axis + [peak] + [0.0] * (5 - axis), [0.0] * 6):
+                hands.axes = values
+                time.sleep(0.6)
+
+        def press(what: str, name: str) -> None:
+            wait_for(f"button for: {what}")
+            time.sleep(0.3)
+            hands.press(name, 0.6)
+            time.sleep(0.8)
+
+        hands.axes = [0.0] * 6
+        move("forward", 4, -0.8)
+        move("to the left", 3, 0.9)
+        wait_for("let go: up")
+        asked.press("\n")
+        for what in ("tilt it to the right", "tilt it forward", "turn it"):
+            wait_for(f"let go: {what}")
+            asked.press("\n")
+        press("deadman", "close")
+        press("start", "success")
+        others = "success failure stop discard undo confirm engage disturb open close gripper"
+        for what in others.split():
+            wait_for(f"button for: {what}")
+            asked.press("\n")
+        assert asked.process.wait(60) == 0, asked.printed
+    given = in_file(out)[0]
+    assert given.values["gamepad.axes"] == [4, 3, -1, -1, -1, -1] and given.values["gamepad.signs"][:2] == [-1.0, 1.0]
+    assert given.values["gamepad.full"][:2] == pytest.approx([0.776, 0.873], abs=0.01)
+    assert (given.values["gamepad.deadman"], given.values["gamepad.start"], given.values["gamepad.undo"]) == (0, 3, -1)
+    check_names(load_graph("collect"), [out])
+    read_settings("teleop", "pad.yaml", given.values)
