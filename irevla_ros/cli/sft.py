@@ -24,13 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    config = configuration(args, method="sft", demonstrations=_spool(args.demos) if args.demos else None)
+    config = configuration(args, method="sft", demonstrations=Path(args.demos).resolve() if args.demos else None)
     with WorkerPool(config.workers) as pool:
         train_one(run_folder(args.name or f"sft-seed{config.seed}"), config, pool, None)
     return 0
-
-
-def _spool(folder: str) -> Path:
-    """Of a run's folder, what was recorded in it."""
-    found = Path(folder).resolve()
-    return found / "practice" if (found / "practice").is_dir() else found

@@ -44,7 +44,7 @@ class RunConfig:
     """``learning`` holds the schedule of Algorithm 1; its ``method`` and ``tasks`` are filled from here.
 
     backbone: name in the registry, with its shipped weights. demos: expert episodes for each expert task. demonstrations:
-    spool whose successes are learned from in place of scripted experts', as they are; "": the experts' are simulated.
+    a spool, or the run that recorded it, whose successes of mode demo are D_e as they are; "": scripted experts are simulated.
     std: exploration of stage 1, in normalised action units. evaluation: episodes per category, spread over its tasks.
     workers: processes; environments: simulated arms in each.
     """

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from irevla_ros.core.durations import period_ns
 from irevla_ros.core.errors import ConfigError
-from irevla_ros.core.types import Mode, Outcome
-from irevla_ros.data.reader import SpoolReader
 from irevla_ros.jobs.orders import OrderConfig
 
 SHIPPED = "shipped"
@@ -21,12 +19,10 @@ class LearnerConfig:
 
     config and overrides: a ``RunConfig`` as of `irevla train`. tasks: the RL tasks to practise (none: all of the suite).
     sft: the policy to begin with: the folder of a checkpoint or of a finished run, "shipped" for the one that comes with
-    the package (suite demo), or "" to train stage 0. demonstrations: where those of the expert tasks are, a spool or the run
-    that recorded them; "": in the run's ``expert/``, where the simulator makes what is lacking. Evaluations take
-    ``evaluation`` episodes of the RL tasks (of the run's configuration), evaluate_expert and
-    evaluate_unseen of those. gate: episodes of the RL and of the expert tasks each that decide whether a result of stage 2
-    is adopted (0: it always is); gate_margin: by how much a success rate may be worse. threads: of the training.
-    exit_when_finished: the process ends with code 0 when the method is done.
+    the package (suite demo), or "" to train stage 0. Evaluations take ``evaluation`` episodes of the RL tasks (of the run's
+    configuration), evaluate_expert and evaluate_unseen of those. gate: episodes of the RL and of the expert tasks each that
+    decide whether a result of stage 2 is adopted (0: it always is); gate_margin: by how much a success rate may be worse.
+    threads: of the training. exit_when_finished: the process ends with code 0 when the method is done.
     """
 
     run: str = ""
@@ -37,7 +33,6 @@ class LearnerConfig:
     overrides: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     sft: str = ""
-    demonstrations: str = ""
     evaluate_expert: int = 0
     evaluate_unseen: int = 0
     gate: int = 64
@@ -61,19 +56,6 @@ class LearnerConfig:
         if not Path(self.run).is_absolute():
             raise ConfigError(f"run = {self.run!r}", "the absolute path of the run's folder", "start the graph by irevla up")
         return Path(self.run)
-
-    def demonstrated(self) -> Path | None:
-        """The spool of demonstrations that were given, None where the simulator makes them.
-
-        Raises ``ConfigError`` where nothing succeeded."""
-        if not self.demonstrations:
-            return None
-        given = Path(self.demonstrations)
-        spool = given / "practice" if (given / "practice").is_dir() else given
-        if not spool.is_dir() or not SpoolReader(spool).episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS):
-            raise ConfigError(f"demonstrations = {self.demonstrations}", "a spool with successful episodes of mode demo",
-                              "record some (irevla collect), or leave it out for simulated ones")  # fmt: skip
-        return spool
 
     def initial(self) -> tuple[Path | None, Path | None]:
         """The checkpoint to begin with (None: stage 0 is trained), and the run that it is of, if it is of one.

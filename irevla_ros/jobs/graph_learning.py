@@ -89,7 +89,7 @@ class GraphLearner:
         self.practice, self._training = Practice(record.practice, run_id), HeadTraining(record, run_id)
         self._episodes = EpisodePlan(record, config.rate_hz)
         self.book = OrderBook(config.arms, self.practice.examine, config.orders)
-        simulated = self._learns_from_experts() and not config.demonstrations
+        simulated = self._learns_from_experts() and not record.config.demonstrations
         self.expert = ExpertCollector(record.expert, record.config, record.console) if simulated else None
         self.policy: PolicyVersion | None = None
         self.finished = False

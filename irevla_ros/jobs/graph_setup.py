@@ -18,8 +18,7 @@ from irevla_ros.learn.plan import Plan
 from irevla_ros.policy.checkpoint import checkpoint_digest, load_vla
 from irevla_ros.sim.suite import load_suite
 
-# Beside config.yaml.
-DECIDING = ("rate_hz", "tasks", "demonstrations", "evaluate_expert", "evaluate_unseen", "gate", "gate_margin")
+DECIDING = ("rate_hz", "tasks", "evaluate_expert", "evaluate_unseen", "gate", "gate_margin")  # beside config.yaml
 
 
 def open_learner(config: LearnerConfig) -> GraphLearner:
@@ -32,10 +31,9 @@ def open_learner(config: LearnerConfig) -> GraphLearner:
     folder, settings = config.folder(), run_config(config)
     plan = schedule(config, settings)
     source, sft_run = config.initial()
-    demonstrations = config.demonstrated()
     _same_settings(folder, config)
     again = f"irevla up sim --run {shlex.quote(str(folder))}"
-    record = RunRecord(folder, settings, plan, again, sft_run=sft_run, demonstrations=demonstrations)
+    record = RunRecord(folder, settings, plan, again, sft_run=sft_run)
     try:
         require_same_plan(record, plan)
         if source is not None:

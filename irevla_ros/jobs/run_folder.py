@@ -13,7 +13,8 @@ import yaml
 from irevla_ros import __version__
 from irevla_ros.core.config import dump_yaml, to_dict
 from irevla_ros.core.errors import CheckpointError, ConfigError
-from irevla_ros.core.types import CATEGORIES
+from irevla_ros.core.types import CATEGORIES, Mode, Outcome
+from irevla_ros.data.reader import SpoolReader
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.jsonfile import read_json, write_bytes
 from irevla_ros.sim.suite import Suite, load_suite
@@ -72,6 +73,22 @@ def begin_or_compare(folder: Path, config: RunConfig, sft_run: Path | None) -> N
         raise ConfigError(f"--sft {start or 'left out'}", f"{folder} began "
                           + (f"with --sft {began}" if began else "with its own stage 0"),
                           f"choose another --name, or go on: {resume_command(folder)}")  # fmt: skip
+
+
+def demonstrated(config: RunConfig) -> Path | None:
+    """The spool of demonstrations that were given, None where scripted experts make them.
+
+    Raises:
+        ConfigError: nothing in it succeeded.
+    """
+    if not config.demonstrations:
+        return None
+    given = Path(config.demonstrations)
+    spool = given / "practice" if (given / "practice").is_dir() else given
+    if not spool.is_dir() or not SpoolReader(spool).episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS):
+        raise ConfigError(f"demonstrations = {config.demonstrations}", "a spool with successful episodes of mode demo",
+                          "record some (irevla collect), or leave it out for simulated ones")  # fmt: skip
+    return spool
 
 
 def check_start(run: Path, config: RunConfig) -> None:

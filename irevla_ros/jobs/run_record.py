@@ -20,7 +20,7 @@ from irevla_ros.jobs.jsonfile import read_json, write_bytes, write_json
 from irevla_ros.jobs.lock import FolderLock
 from irevla_ros.jobs.metrics import MetricsLogger
 from irevla_ros.jobs.progress import Console
-from irevla_ros.jobs.run_folder import begin_or_compare, check_start, source_version
+from irevla_ros.jobs.run_folder import begin_or_compare, check_start, demonstrated, source_version
 from irevla_ros.jobs.stage1 import Stage1
 from irevla_ros.jobs.summary import StageSpan, read_evaluations, summarise
 from irevla_ros.jobs.supervised_manifest import checkpoint_folder
@@ -49,12 +49,11 @@ class RunRecord:
     """One run in its folder, locked while this lives. Resuming it is making this again.
 
     plan: of a new run; ``same_plan``: a resumed one must have it too. sft_run: a finished run of the same suite whose
-    data and stage 0 are reused. demonstrations: the spool of D_e, where it is neither the run's own nor that of ``sft_run``.
-    command: what to type to go on with the run.
+    data and stage 0 are reused. command: what to type to go on with the run.
     """
 
     def __init__(self, folder: Path, config: RunConfig, plan: Plan, command: str, *, sft_run: Path | None = None,
-                 demonstrations: Path | None = None, quiet: bool = False) -> None:  # fmt: skip
+                 quiet: bool = False) -> None:  # fmt: skip
         self.folder, self.config, self.sft_run, self.command = folder, config, sft_run, command
         self.suite = load_suite(config.scene.suite)
         if sft_run is not None:
@@ -66,7 +65,7 @@ class RunRecord:
         if (folder / "timeline.json").is_file():
             self._timeline = [StageSpan(**span) for span in read_json(folder / "timeline.json")]
         self.metrics = MetricsLogger(folder, worked_s=self._timeline[-1].end_s if self._timeline else 0.0)
-        self.expert = Spool(demonstrations or config.demonstrations or (sft_run or folder) / "expert")
+        self.expert = Spool(demonstrated(config) or (sft_run or folder) / "expert")
         self.practice = Spool(folder / "practice")
         state = folder / "state.json"
         self.machine = IRevla(State.from_json(state.read_text()) if state.is_file() else State(plan))

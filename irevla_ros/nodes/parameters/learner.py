@@ -11,6 +11,5 @@ def settings(read: Reader) -> LearnerConfig:
     config = read(LearnerConfig)
     check_arms(config.arms)
     config.initial()
-    config.demonstrated()
     find_config(config.config)
     return config
