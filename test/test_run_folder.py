@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from irevla_ros.core.errors import CheckpointError, ConfigError
+from irevla_ros.core.errors import BusyError, CheckpointError, ConfigError
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.lock import FolderLock
 from irevla_ros.jobs.rollouts import SceneConfig
@@ -83,7 +83,7 @@ sys.stdin.read()
 def test_one_process_works_in_a_folder_and_a_killed_one_leaves_it_free(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline() == b"locked\n"
-    with pytest.raises(ConfigError, match="^run .*: another process works in this folder; wait for it$"):
+    with pytest.raises(BusyError, match="^run .*: another process works in this folder; wait for it$"):
         FolderLock(tmp_path, "run", "wait for it")
     holder.kill()
     holder.communicate()
