@@ -77,9 +77,11 @@ class Session:
 
     def discard(self) -> None:
         self.start()
-        time.sleep(1.5)
+        time.sleep(0.5)
         self.hands.press("discard")
-        self.log.append(f"{self.end()}: discarded by button")
+        name = self.end()
+        kept = name in SpoolReader(self._spool).ids()
+        self.log.append(f"{name}: {'succeeded before the discard button was pressed' if kept else 'discarded by button'}")
 
     def undo(self) -> None:
         before = self.hands.tally
