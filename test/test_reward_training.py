@@ -90,7 +90,7 @@ def test_rates_and_what_they_cannot_show() -> None:
     assert "| a | 0.500 | 50.0 % [9.5, 90.5] n=2 | 33.3 % [6.1, 79.2] n=3 | 66.7 % [20.8, 93.9] n=3 |" in table([found])
     said = shortages([found], 0.02)
     assert said[:2] == ["a: 3 successes; collect at least 20", "a: 2 failures; collect at least 20"]
-    assert said[2].startswith("a: 2 failures show no false-positive rate below 66 %")
+    assert said[-1].startswith("a: 2 failures show no false-positive rate below 66 %")
     assert not shortages(rates([Score("a", k < 20, 0.9, 0.1) for k in range(220)], {"a": 0.5}), 0.02)
 
 
