@@ -124,7 +124,7 @@ def test_the_command_runs_a_graph_and_refuses_a_second_one_beside_it(tmp_path: P
         (["sim", "-p", "run:=/x"], "-p run:=/x: run follows from --run; use --run"),
         (["sim", "-p", "arms:=[a]"], "-p arms:=[a]: arms are the graph's; leave out -p"),
         (["sim", "-p", "chekpoint:=x"], "-p chekpoint:=x: parameter 'chekpoint': no node of this graph has this parameter; "
-                                       "did you mean 'checkpoint' (of policy)?"),
+                                       "did you mean 'checkpoint' (of policy) or"),
         (["sim", "-p", "sim:tasks:=[a]"], "-p sim:tasks:=[a]: parameter 'tasks': sim has no such parameter; "
                                          "did you mean 'tasks' (of episode, learner)"),
         (["sim", "-p", "policy:std:=.nan"], "parameters of /policy: std = nan: a finite number is required"),
