@@ -196,6 +196,17 @@ def test_the_deadman_must_be_held_and_was_let_go_by_silence() -> None:
         bench.arbiter.resume(bench.wall)
 
 
+@pytest.mark.parametrize("silence", [0, 300 * MS])
+def test_a_deadman_that_is_held_again_before_the_next_tick_was_let_go(silence: int) -> None:
+    bench = Servo(ArbiterConfig(deadman_ns=200 * MS))
+    bench.arbiter.deadman(True, bench.wall)
+    bench.engage()
+    if not silence:
+        bench.arbiter.deadman(False, bench.wall)
+    bench.arbiter.deadman(True, bench.wall + silence)
+    assert bench.arbiter.fault is Hold.DEADMAN
+
+
 def test_a_stop_lasts_until_it_is_resumed_over_episodes_too() -> None:
     bench = Servo().engage()
     bench.lives(0.3, policy=FORWARD)

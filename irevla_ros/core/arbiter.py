@@ -99,7 +99,9 @@ class Arbiter:
 
     def deadman(self, held: bool, wall_ns: int) -> None:
         """The operator holds the deadman, or does not. What was said last counts for ``deadman_ns``."""
+        self._note_fault(wall_ns)  # silence or a release before the next tick counts, too
         self._faults.deadman(held, wall_ns)
+        self._note_fault(wall_ns)
 
     def observe(self, stamp_ns: int) -> None:
         """An observation that is to be recorded exists: the camera or whatever else times the recording.
@@ -247,15 +249,19 @@ class Arbiter:
         """Why nobody moves the arm now, whoever wants to; the human alone where it is the human's."""
         if self.engaged is None:
             return Hold.UNENGAGED
-        cause = None if self.fault else self._faults.cause(self.config, self.robot, wall_ns)
-        if cause is not None:
-            self._fail(cause)
+        self._note_fault(wall_ns)
         hold = self.fault or (Hold.CLOCK if jumped else self.robot.problem(self.config, now_ns, wall_ns))
         if hold is None and self._human.held:
             if not self._human.valid:
                 return Hold.REJECTED
             return None if self._human.fresh(now_ns, wall_ns) else Hold.HUMAN_STALE
         return hold
+
+    def _note_fault(self, wall_ns: int) -> None:
+        if self.engaged is not None and self.fault is None:
+            cause = self._faults.cause(self.config, self.robot, wall_ns)
+            if cause is not None:
+                self._fail(cause)
 
     def _fail(self, fault: Hold) -> None:
         self._faults.latched = fault
