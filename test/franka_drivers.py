@@ -13,10 +13,9 @@ from controller_manager_msgs.srv import (
     SwitchController,
 )
 from franka_msgs.msg import FrankaRobotState
-from geometry_msgs.msg import PoseStamped, TransformStamped, TwistStamped, WrenchStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from tf2_msgs.msg import TFMessage
 
 from franka_arm import FakeArm
 from franka_robot import CRISP, HARDWARE, TRAJECTORY, Robot
@@ -62,8 +61,8 @@ class ControllerManager(Node):
 
 
 class Broadcaster(Node):
-    """franka_robot_state_broadcaster, and robot_state_publisher's TF of the tip. Inactive, it is silent; on hardware that has
-    failed it repeats its last state with new stamps (Humble)."""
+    """franka_robot_state_broadcaster. Inactive, it is silent; on hardware that has failed it repeats its last state with new
+    stamps (Humble)."""
 
     def __init__(self, world: Any, best_effort: Any) -> None:
         super().__init__("franka_robot_state_broadcaster")
@@ -72,10 +71,8 @@ class Broadcaster(Node):
         self._poses = self.create_publisher(PoseStamped, "~/current_pose", best_effort)
         self._joints = self.create_publisher(JointState, "~/measured_joint_states", best_effort)
         self._wrenches = self.create_publisher(WrenchStamped, "~/external_wrench_in_base_frame", best_effort)
-        self._tf = self.create_publisher(TFMessage, "/tf", 100)
         self._last = FrankaRobotState()
         self.create_timer(1 / world.state_hz, self._tick)
-        self.create_timer(0.05, self._transform)
 
     def _tick(self) -> None:
         robot = self._robot
@@ -105,14 +102,6 @@ class Broadcaster(Node):
         force.x, force.y, force.z = map(float, arm.force())
         state.control_command_success_rate = 1.0
         return state
-
-    def _transform(self) -> None:
-        tip = self._arm.tip()
-        message = TransformStamped(header=header(self._world.now_ns(), "base"), child_frame_id="fr3_hand_tcp")
-        at, turn = message.transform.translation, message.transform.rotation
-        at.x, at.y, at.z = tip.position
-        turn.x, turn.y, turn.z, turn.w = tip.quaternion
-        self._tf.publish(TFMessage(transforms=[message]))
 
 
 class Crisp(Node):

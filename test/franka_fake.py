@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from geometry_msgs.msg import TransformStamped
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
 from franka_actions import ActionNode, GripperNode, JointTrajectory
 from franka_arm import FakeArm
@@ -30,7 +32,7 @@ from irevla_ros.core.graph_messages import SimState
 from irevla_ros.nodes.convert import header, image_message
 from irevla_ros.ros.qos import EVENT, LATCHED, SENSOR
 
-PHYSICS_HZ, STATE_HZ, JOINT_HZ, CAMERA_HZ = 60.0, 100.0, 30.0, 10.0
+PHYSICS_HZ, STATE_HZ, JOINT_HZ, TF_HZ, CAMERA_HZ = 60.0, 100.0, 30.0, 20.0, 10.0
 
 
 class World(Node):
@@ -51,16 +53,19 @@ class World(Node):
         self.clock_off_s = parameter("clock_off_s", 0.0)
         self.state_hz = parameter("state_hz", STATE_HZ)
         self._state: EpisodeState | None = None
+        self._shown: list[float] = []
         self._images = self.create_publisher(Image, "camera/front/image_raw", SENSOR)
         self._infos = self.create_publisher(CameraInfo, "camera/front/camera_info", SENSOR)
         self._judged = self.create_publisher(String, "sim/state", EVENT)
         self._joints = self.create_publisher(JointState, "joint_states", 10)
+        self._tf = self.create_publisher(TFMessage, "/tf", 100)
         self.create_subscription(String, "episode/state", self._on_state, LATCHED)
         self.create_service(Trigger, "fake/reflex", self._reflex)
         self.create_service(Trigger, "fake/user_stop", self._user_stop)
         self.create_service(Trigger, "fake/scene", self._scene)
         self.create_timer(1 / PHYSICS_HZ, self._step)
         self.create_timer(1 / JOINT_HZ, self._show_joints)
+        self.create_timer(1 / TF_HZ, self._show_transform)
         self.create_timer(1 / parameter("camera_hz", CAMERA_HZ), self._show)
 
     def now_ns(self) -> int:
@@ -72,11 +77,20 @@ class World(Node):
         self.robot.watch()
 
     def _show_joints(self) -> None:
-        """joint_state_publisher: it goes on with the last ones when joint_state_broadcaster is inactive, without news."""
+        """joint_state_publisher: it goes on with the last ones, newly stamped, when joint_state_broadcaster is inactive."""
+        names = [f"fr3_joint{n}" for n in range(1, 8)] + ["fr3_finger_joint1", "fr3_finger_joint2"]
         if self.robot.controllers["joint_state_broadcaster"].active:
-            names = [f"fr3_joint{n}" for n in range(1, 8)] + ["fr3_finger_joint1", "fr3_finger_joint2"]
-            positions = [*self.arm.joints(), self.arm.width() / 2, self.arm.width() / 2]
-            self._joints.publish(JointState(header=header(self.now_ns()), name=names, position=[float(p) for p in positions]))
+            self._shown = [float(p) for p in (*self.arm.joints(), self.arm.width() / 2, self.arm.width() / 2)]
+        self._joints.publish(JointState(header=header(self.now_ns()), name=names, position=self._shown))
+
+    def _show_transform(self) -> None:
+        """robot_state_publisher."""
+        tip = self.arm.tip()
+        message = TransformStamped(header=header(self.now_ns(), "base"), child_frame_id="fr3_hand_tcp")
+        at, turn = message.transform.translation, message.transform.rotation
+        at.x, at.y, at.z = tip.position
+        turn.x, turn.y, turn.z, turn.w = tip.quaternion
+        self._tf.publish(TFMessage(transforms=[message]))
 
     def _show(self) -> None:
         now_ns = self.get_clock().now().nanoseconds

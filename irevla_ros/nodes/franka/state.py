@@ -54,7 +54,7 @@ class ArmState:
         self.ages_s: deque[float] = deque(maxlen=AGES)
         self.source = ""
         self.problem: MessageError | None = None
-        self._driver_wall_ns = -SECOND
+        self._driven = False  # the broadcaster has spoken: joint_states go on without news when it falls silent
         self._error_names = tuple(FrankaRobotState().current_errors.get_fields_and_field_types()) if FrankaRobotState else ()
         self._poses = node.create_publisher(PoseStamped, topics.POSE, SENSOR) if speaks else None
         self._wrenches = node.create_publisher(WrenchStamped, topics.WRENCH, SENSOR) if speaks else None
@@ -98,7 +98,7 @@ class ArmState:
 
     def _on_pose(self, message: PoseStamped, header: Any = None) -> None:
         self._heard(header or message.header)
-        self._driver_wall_ns = self._node.wall_ns()
+        self._driven = True
         frame = message.header.frame_id
         if frame != self._config.frame:
             self.problem = MessageError(f"the robot's pose is in frame {frame[:40]!r}", f"it is {self._config.frame!r}",
@@ -108,10 +108,11 @@ class ArmState:
         self._say(convert.pose_of(message), convert.stamp_of(header or message.header), self._config.broadcaster)
 
     def _on_joints(self, message: JointState) -> None:
-        """``joint_states``: the arm's pose only where no broadcaster gives it."""
+        """``joint_states``: the arm's pose only where no broadcaster has given one."""
+        if self._driven and HAS_FRANKA_MSGS:
+            return
         self._joints(message)
-        if self._node.wall_ns() - self._driver_wall_ns > self._config.silent_ns and self.joints is not None:
-            self.mode, self.errors = None, ()
+        if not self._driven and self.joints is not None:
             self._heard(message.header)
             self._say(forward(self.joints), convert.stamp_of(message.header), topics.JOINTS)
 
