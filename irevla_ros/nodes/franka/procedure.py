@@ -99,7 +99,14 @@ def ask(node: GraphNode, client: Client, request: Any, timeout_s: float) -> Step
 def achieve(node: GraphNode, client: ActionClient, goal: Any, timeout_s: float, name: str) -> Steps:
     """An action's result. RobotError when it is refused or fails; cancelled when it takes longer than ``timeout_s``."""
     yield from until(node, client.server_is_ready, timeout_s, f"action {name}")
-    handle: ClientGoalHandle = yield within(node, client.send_goal_async(goal), timeout_s, f"action {name}")
+    sent = client.send_goal_async(goal)
+    handle: ClientGoalHandle | None = None
+    try:
+        handle = yield within(node, _shielded(sent), timeout_s, f"action {name}")
+    finally:
+        if handle is None:
+            sent.add_done_callback(_cancel_goal)
+    assert handle is not None
     if not handle.accepted:
         raise RobotError(f"action {name}", "the goal was refused", "see the log of its node")
     finished = False
@@ -115,3 +122,20 @@ def achieve(node: GraphNode, client: ActionClient, goal: Any, timeout_s: float, 
         raise RobotError(f"action {name}", f"{ended.get(answer.status, f'ended with status {answer.status}')}"
                          f"{told and ': ' + told}", "see the log of its node")  # fmt: skip
     return answer.result
+
+
+def _shielded(sent: Future) -> Future:
+    """The result of ``sent``, which goes on when this one is cancelled: a goal that nobody waits for may still be accepted."""
+    outcome = Future()
+
+    def answered(_: Future) -> None:
+        if not outcome.done() and not outcome.cancelled():
+            outcome.set_result(sent.result())
+
+    sent.add_done_callback(answered)
+    return outcome
+
+
+def _cancel_goal(sent: Future) -> None:
+    if sent.result().accepted:
+        sent.result().cancel_goal_async()
