@@ -101,15 +101,6 @@ class Gate:
         subscription = node.create_subscription(PoseStamped, topics.TARGET_IN, self._on_target, COMMAND)
         self.topic = subscription.topic_name
 
-    def publishers(self) -> list[str]:
-        """Full names of the nodes that publish targets."""
-        native: Any = self._node
-        return [full_name(one) for one in native.get_publishers_info_by_topic(self.topic)]
-
-    def arbiter(self) -> str:
-        """The full name of the one that may."""
-        return f"{self._node.get_namespace().rstrip('/')}/{self._config.arbiter}"
-
     def _on_target(self, message: PoseStamped) -> None:
         try:
             self._check(message)
@@ -122,18 +113,26 @@ class Gate:
     def _check(self, message: PoseStamped) -> None:
         if self.closed:
             raise MessageError("a target", f"the arm is not commanded now: {self.closed}", "wait for the run")
-        publishers = self.publishers()
-        if publishers != [self.arbiter()]:
-            raise MessageError(f"a target, with {', '.join(publishers)} publishing {self.topic}",
-                               f"only {self.arbiter()} commands the arm", "stop the others")  # fmt: skip
+        require_alone(self._node, self.topic, self._config.arbiter)
+        require_alone(self._node, self._command.topic, self._node.get_name())
         if message.header.frame_id != self._config.frame:
             raise MessageError(f"target in frame {message.header.frame_id[:40]!r}", f"it is {self._config.frame!r}",
                                "set the parameter `frame` of franka and arbiter alike")  # fmt: skip
         age_ns = self._node.now_ns() - convert.stamp_of(message.header)
-        if age_ns > self._config.oldest_ns:
-            raise MessageError(f"a target for what was seen {age_ns / SECOND:.2f} s ago",
-                               f"at most {self._config.oldest_ns / SECOND:g} s",
+        if abs(age_ns) > self._config.oldest_ns:
+            raise MessageError(f"a target of {age_ns / SECOND:.2f} s ago",
+                               f"at most {self._config.oldest_ns / SECOND:g} s, either way",
                                "synchronise the clocks of both hosts")  # fmt: skip
+
+
+def require_alone(node: GraphNode, topic: str, name: str) -> None:
+    """MessageError unless the node ``name`` of this namespace, and nobody else, publishes ``topic``."""
+    native: Any = node
+    publishers = [full_name(one) for one in native.get_publishers_info_by_topic(topic)]
+    expected = f"{node.get_namespace().rstrip('/')}/{name}"
+    if publishers != [expected]:
+        raise MessageError(f"a command, with {', '.join(publishers) or 'nobody'} publishing {topic}",
+                           f"only {expected} does", "stop the others")  # fmt: skip
 
 
 def full_name(endpoint: Any) -> str:

@@ -14,6 +14,7 @@ from irevla_ros.core.gripper import GripperSwitch
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import convert, topics
+from irevla_ros.nodes.franka.command import require_alone
 from irevla_ros.nodes.franka.procedure import Procedure, RobotError, Steps, achieve, ask
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.franka import FrankaConfig
@@ -33,7 +34,7 @@ class Gripper:
     """``closed`` says why commands are not listened to, "" while they are; ``width_m``: as measured, None before."""
 
     def __init__(self, node: GraphNode, config: FrankaConfig) -> None:
-        self._node, self._config = node, config.gripper
+        self._node, self._config, self._arbiter = node, config.gripper, config.arbiter
         self._timeout_s = config.recovery.step_ns / SECOND
         self._switch = GripperSwitch(config.gripper)
         self._working: Procedure | None = None
@@ -51,12 +52,14 @@ class Gripper:
             self._either = ActionClient(node, GripperCommand, f"{NAME}/gripper_action")
         self._states = node.create_publisher(JointState, topics.GRIPPER, SENSOR)
         node.create_subscription(JointState, f"{NAME}/joint_states", self._on_state, SENSOR)
-        node.create_subscription(JointState, topics.GRIPPER_COMMAND, self._on_command, COMMAND)
+        self._topic = node.create_subscription(JointState, topics.GRIPPER_COMMAND, self._on_command, COMMAND).topic_name
 
     def forget(self) -> None:
-        """What the gripper did since is not known: the next wish counts as a change."""
+        """The wish under way ends, and what the gripper did since is not known: the next one counts as a change."""
         self._switch.forget()
         self._told = None
+        if self._working is not None:
+            self._working.cancel()
 
     def opened(self) -> bool:
         return self.width_m is not None and self.width_m >= self._config.open_above_m
@@ -98,14 +101,16 @@ class Gripper:
         self._states.publish(message)
 
     def _on_command(self, message: JointState) -> None:
+        if self.closed:
+            self._node.health.counts["gripper.unheeded"] += 1
+            return
         try:
+            require_alone(self._node, self._topic, self._arbiter)
             width = convert.width_of(message)
         except MessageError as error:
             self._node.refuse(topics.GRIPPER_COMMAND, error)
             return
-        if self.closed:
-            self._node.health.counts["gripper.unheeded"] += 1
-        elif self._switch.wish(width):
+        if self._switch.wish(width):
             self._start()
 
     def _start(self) -> None:
