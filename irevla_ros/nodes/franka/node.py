@@ -87,8 +87,10 @@ class FrankaNode(GraphNode):
         """The robot's part of a reset; a fault on the way is recovered from, as often as the budget allows."""
         while not self._config.dry_run:
             try:
-                if self._fault() is not None:
+                if self._fault() is not None or self._for_human:
                     yield from self._recover(state.episode_id)
+                if self._checks is not None:  # before the controller is told a pose that is not its tip's
+                    yield from self._check(self._checks)
                 yield from self._reset.steps(state.seed)
                 break
             except IrevlaError:
@@ -187,6 +189,8 @@ class FrankaNode(GraphNode):
             return "dry_run is true"
         if fault is not None:
             return fault.what
+        if self._work is not None and self._work.running:
+            return "the arm is being reset or recovered"
         if state is None or state.phase not in opened or not self._is_ready(state):
             return "no run is on"
         return ""

@@ -50,7 +50,8 @@ class Recovery:
     def follow_again(self) -> Steps:
         """Activate the controller that follows the targets, where the arm stands: a target that reached it while it was
         inactive would be its first, so it is told the measured pose before."""
-        yield from until(self._node, self._state.fresh, self._timeout_s, "a state from the robot")
+        since, state = self._node.wall_ns(), self._state
+        yield from until(self._node, lambda: state.fresh() and state.wall_ns > since, self._timeout_s, "a state from the robot")
         follower = self._config.controller
         if not follower:
             return

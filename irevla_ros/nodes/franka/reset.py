@@ -54,7 +54,6 @@ class Reset:
             raise self._state.problem
         goals = [np.asarray(self._motion.home), start_joints(self._motion, seed)]
         yield from until(self._node, self._state.fresh, ARRIVAL_S, "a state from the robot")
-        yield from until(self._node, lambda: self._state.joints is not None, ARRIVAL_S, "the robot's joint states")
         self._gripper.forget()
         if self._motion.open_gripper:
             try:
@@ -73,6 +72,8 @@ class Reset:
 
     def _move(self, goal: Vector) -> Steps:
         motion, state = self._motion, self._state
+        since = self._node.wall_ns()
+        yield from until(self._node, lambda: state.joints_wall_ns > since, ARRIVAL_S, "the robot's joint states")
         assert state.joints is not None
         check_way(motion, state.joints, goal)
         if not arrived(motion, state.joints.tolist(), goal):
