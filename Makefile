@@ -45,8 +45,9 @@ demo: $(INSTALLED)
 # Workers are processes; more threads than cores in each of them cost far more than they bring.
 test nightly bench: export OMP_NUM_THREADS := 1
 
+# Two at a time, a file each: much of a test is waiting.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 nightly: $(INSTALLED)
 	$(BIN)/python -m pytest -m nightly $(ARGS)

@@ -69,7 +69,7 @@ setup(
         "lerobot": ["pyarrow", "av"],
         # By this name and this entry `colcon test` knows that it has to run pytest: else it finds no test, and passes.
         "test": TESTING,
-        "dev": [*TESTING, "ruff", "mypy", "types-PyYAML"],
+        "dev": [*TESTING, "pytest-xdist", "ruff", "mypy", "types-PyYAML"],
         "bench": ["pybullet", "stable-baselines3", "panda-gym", "eclipse-zenoh", "rosbags"],
         # Another implementation of the embedded backend's wire format, to test against.
         "conformance": ["zenoh-ros2-sdk"],

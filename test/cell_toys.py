@@ -27,7 +27,9 @@ from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED
 
 LONG = 10**15
 BETWEEN = 1000 * 10**9  # between the first observations of two episodes
-PATIENT = ArbiterConfig(longest_chunk=1, min_tick_ns=0, pose_ns=LONG, command_ns=LONG, human_ns=LONG, chunk_age_ns=LONG)
+# Its time is not wall time: no stream, and no speed limits by the wall clock.
+PATIENT = ArbiterConfig(longest_chunk=1, servo_ns=0, release_ns=0, min_tick_ns=0, pose_ns=LONG, command_ns=LONG, human_ns=LONG,
+                        chunk_age_ns=LONG)  # fmt: skip
 
 
 class Cell(GraphNode):

@@ -159,9 +159,9 @@ def test_a_run_that_is_stopped_in_every_stage_and_loses_a_worker_ends_all_the_sa
 
 def test_collect_names_itself_as_the_command_that_goes_on(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(SUITE)
-    begin = ["collect", "demos", "--suite", "suite.yaml", "--episodes", "30", "--workers", "1"]
+    begin = ["collect", "--expert", "--run", "./demos", "--suite", "suite.yaml", "--goal", "30", "--workers", "1"]
     process = start(begin, tmp_path)
-    wait_until(some(tmp_path, "demos/*.pending"), process)
+    wait_until(some(tmp_path, "demos/practice/*.pending"), process)
     assert interrupt(process) == begin
 
 

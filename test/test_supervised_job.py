@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from irevla_ros.core.config import to_dict
 from irevla_ros.core.errors import CheckpointError, ConfigError, DataError
-from irevla_ros.core.types import Outcome
+from irevla_ros.core.types import Mode, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.config import RunConfig, SupervisedConfig
@@ -57,9 +57,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spool = Spool(folder / name)
         for number in range(count):
             task = f"{name}-{number % 2}"
-            spool.write_episode(toy_episode(f"{name}-{number}", 6, number, cameras={"front": (64, 64)}, task=task))
+            mode = Mode.DEMO if name == "expert" else Mode.TRAIN
+            spool.write_episode(toy_episode(f"{name}-{number}", 6, number, cameras={"front": (64, 64)}, task=task, mode=mode))
     Spool(folder / "expert").write_episode(
-        toy_episode("expert-failed", 6, 9, cameras={"front": (64, 64)}, outcome=Outcome.FAILURE)
+        toy_episode("expert-failed", 6, 9, cameras={"front": (64, 64)}, mode=Mode.DEMO, outcome=Outcome.FAILURE)
     )
     for seed, name in enumerate(("sft", "stage1")):
         save_vla(folder / "checkpoints" / name, make_tiny_vla(seed), {})
@@ -331,8 +332,8 @@ def test_a_manifest_survives_its_file(
         ({"sources": []}, "sources with 0 episodes: one with a weight above 0 has an episode"),
         ({"init_from": None}, "head_from = .*: a head is taken over onto the weights of init_from"),
         ({"init_from": {"folder": "a", "sha256": "12"}}, "sha256 '12' of checkpoint a: it is 64 hexadecimal digits"),
-        ({"training": {"steps": 3, "head_lr": float("nan")}}, "head_lr = nan: it is positive"),
-        ({"sources": [{"spool": "s", "weight": float("inf"), "episodes": []}]}, "weight inf of s: a share is finite"),
+        ({"training": {"steps": 3, "head_lr": float("nan")}}, "head_lr = nan: a finite number is required"),
+        ({"sources": [{"spool": "s", "weight": float("inf"), "episodes": []}]}, "weight = inf: a finite number is required"),
         ({"sources": [{"spool": "s", "weight": 1, "episodes": [{"id": "../x", "sha256": HEX}]}]}, r"episode id '\.\./x'"),
         ({"sources": [{"spool": "s", "weight": 1, "episodes": [{"id": "x", "sha256": HEX}] * 2}]}, "episode 'x' of s twice"),
         ({"sources": [{"spool": "s", "weight": 1, "episodes": [{"id": "x", "sha256": HEX, "label_revision": -1}]}]},
