@@ -117,6 +117,54 @@ def test_a_force_is_latched_and_resumed_by_the_operator_once_it_is_gone() -> Non
     assert bench.last.hold is not Hold.FORCE and bench.fastest > 0
 
 
+def test_a_force_that_is_gone_again_by_the_next_tick_is_latched() -> None:
+    bench = Servo(ArbiterConfig(force=ForceConfig(True, force_n=20.0, debounce_ns=20 * MS))).engage()
+    bench.lives(0.3, policy=FORWARD)
+    for ms, force in ((1, 30.0), (22, 30.0), (23, 0.0)):
+        bench.arbiter.wrench((force, 0, 0), (0, 0, 0), bench.now + ms * MS, bench.wall + ms * MS)
+    assert bench.arbiter.fault is Hold.FORCE
+
+
+def test_a_force_says_no_to_other_motions_and_is_latched_while_there_is_one() -> None:
+    bench = Servo(ArbiterConfig(force=ForceConfig(True, force_n=20.0, debounce_ns=20 * MS)))
+    arbiter = bench.arbiter
+    assert arbiter.objection(bench.wall, moving=True) is None
+    bench.wrench = (30.0, 0.0, 0.0)
+    bench.lives(0.06)
+    assert (arbiter.objection(bench.wall, moving=False), arbiter.fault) == (Hold.FORCE, None)
+    # A driver that dies of a collision says that force last: it is not to forbid its own recovery for ever.
+    assert arbiter.objection(bench.wall + 201 * MS, moving=False) is None
+    assert (arbiter.objection(bench.wall, moving=True), arbiter.fault) == (Hold.FORCE, Hold.FORCE)
+    bench.wrench = (0.0, 0.0, 0.0)
+    bench.lives(0.06)
+    assert arbiter.objection(bench.wall, moving=True) is Hold.FORCE
+    arbiter.resume(bench.wall)
+    assert arbiter.objection(bench.wall, moving=True) is None
+    arbiter.stop()
+    assert arbiter.objection(bench.wall, moving=False) is Hold.STOPPED
+
+
+@pytest.mark.parametrize("off", [(0.0, 0.0, -0.019), (-0.015, 0.0, 0.0)])
+def test_from_outside_of_the_box_the_stream_leads_in_without_a_leap(off: tuple[float, float, float]) -> None:
+    limits = Limits(box_low=(0.30, -0.25, 0.05), box_high=(0.60, 0.25, 0.35), step_m=0.02, step_rad=0.1, speed_m_s=0.25,
+                    speed_rad_s=1.2, acceleration_m_s2=2.5, acceleration_rad_s2=10.0, jerk_m_s3=50.0, jerk_rad_s3=200.0,
+                    leash_m=0.08, leash_rad=0.45)  # fmt: skip
+    bench = Servo(ArbiterConfig(limits))
+    bench.position = tuple(np.array([0.30, 0.0, 0.05]) + off)
+    measured = np.array(bench.position)
+    bench.lives(0.1).engage()
+    bench.path.clear()
+    bench.lives(0.5)
+    np.testing.assert_allclose(bench.path, [measured] * len(bench.path), atol=1e-12)  # nobody has wanted anything yet
+    bench.lives(2.0, policy=(0.0, 0.0, 0.0, 0.0, 1.0))
+    path = np.array([measured, *bench.path])
+    moved = np.diff(path, axis=0)
+    assert np.linalg.norm(moved, axis=1).max() <= 0.25 * DT + 1e-9
+    assert np.linalg.norm(np.diff(moved, axis=0), axis=1).max() <= 2.5 * DT * DT + 1e-9
+    outside = np.maximum(np.array(limits.box_low) - path, 0.0).sum(axis=1)
+    assert (np.diff(outside) <= 1e-9).all() and outside[-1] < 1e-6
+
+
 def test_a_short_knock_is_none() -> None:
     guard, config = ForceGuard(), ForceConfig(True, force_n=20.0, torque_nm=5.0, debounce_ns=30 * MS)
     for wall, force, torque, pressed in ((0, 50, 0, False), (20, 50, 0, False), (29, 10, 0, False), (40, 0, 6, False),

@@ -96,6 +96,7 @@ class Arbiter:
     def wrench(self, force: npt.ArrayLike, torque: npt.ArrayLike, stamp_ns: int, wall_ns: int) -> None:
         """The external force (N) and torque (Nm) on the tip."""
         self.robot.push_wrench(force, torque, stamp_ns, wall_ns, self.config)
+        self._note_fault(wall_ns)  # what is gone again by the next tick counts, too
 
     def deadman(self, held: bool, wall_ns: int) -> None:
         """The operator holds the deadman, or does not. What was said last counts for ``deadman_ns``."""
@@ -143,7 +144,9 @@ class Arbiter:
     # ---- the operator --------------------------------------------------------------------------------------------
 
     def engage(self, source: ControlSource, now_ns: int, wall_ns: int, episode_id: str = "") -> None:
-        """Let ``source`` move the arm (HUMAN: nobody but the human). The first target is the measured pose.
+        """Let ``source`` move the arm (HUMAN: nobody but the human). The first target is the measured pose, in lock step the
+        allowed one nearest to it. From outside of the limits the stream leads in at its own rates: it never is further outside
+        than the arm stood, as the distance from a convex set is convex, too.
 
         Raises Refused as ``require_ready``, before the last motion has come to rest, or when the arm stands further outside
         of its limits than one step.
@@ -168,6 +171,14 @@ class Arbiter:
             raise refusal("engage", problem or Hold.POSE_MISSING, self.robot)
         return pose
 
+    def objection(self, wall_ns: int, moving: bool) -> Hold | None:
+        """Why nobody may move the arm by another way than this, None where nothing speaks against it. ``moving``: somebody may
+        be doing so now; a force above its limit is then latched as when this moves it."""
+        problem = self.fault or self._faults.cause(self.config, self.robot, wall_ns)
+        if moving and problem is Hold.FORCE and self.fault is None:
+            self._fail(problem)
+        return problem
+
     def _start(self, pose: Pose) -> None:
         if self.moving:
             raise Refused("engage: the last motion has not come to rest", "one motion ends before the next begins", "wait")
@@ -179,8 +190,9 @@ class Arbiter:
                           f"{len(limits.planes) // 4} planes, {limits.turn_rad} rad around home and a tilt of "
                           f"{limits.tilt_rad} rad", "move it there by hand or widen the limits")  # fmt: skip
         self._target = start
-        if config.servo_ns:
-            self._shaper = PoseShaper(limits.moving, limits.turning, limits.home, config.servo_ns, start)
+        if config.servo_ns:  # at a leap of the first target a stiff controller would leap, too
+            self._target = pose
+            self._shaper = PoseShaper(limits.moving, limits.turning, limits.home, config.servo_ns, pose)
 
     def disengage(self) -> None:
         """Nobody moves the arm any more: it is braked; what was left of a chunk is gone. Tick right after, also at an episode's

@@ -33,11 +33,13 @@ class ForceConfig:
 
 
 class ForceGuard:
-    """The newest wrench. ``pressed`` once it has been above a limit for the debounce time, until one is below."""
+    """The newest wrench. ``pressed`` once it has been above a limit for the debounce time, until one is below, or until there
+    is none any more: a driver that died of a collision says no other."""
 
     def __init__(self) -> None:
         self.force_n = self.torque_nm = 0.0
         self._since_wall_ns: int | None = None
+        self._heard_wall_ns = 0
 
     def push(
         self, config: ForceConfig, force: npt.ArrayLike, torque: npt.ArrayLike, wall_ns: int, in_order: bool = True
@@ -50,6 +52,7 @@ class ForceGuard:
             return False
         if wrench.shape != (6,) or not np.isfinite(wrench).all():
             return False
+        self._heard_wall_ns = wall_ns
         force_n, torque_nm = (math.hypot(*part) for part in (wrench[:3], wrench[3:]))
         above = force_n > config.force_n or torque_nm > config.torque_nm
         if above and self._since_wall_ns is None:
@@ -61,7 +64,9 @@ class ForceGuard:
         return True
 
     def pressed(self, config: ForceConfig, wall_ns: int) -> bool:
-        return self._since_wall_ns is not None and wall_ns - self._since_wall_ns >= config.debounce_ns
+        if self._since_wall_ns is None or wall_ns - self._heard_wall_ns > config.fresh_ns:
+            return False
+        return wall_ns - self._since_wall_ns >= config.debounce_ns
 
     def __str__(self) -> str:
         return f"{self.force_n:.1f} N, {self.torque_nm:.1f} Nm"
