@@ -19,6 +19,7 @@ from irevla_ros.core.chunks import ActionChunk
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
 from irevla_ros.core.episode_state import Phase, Request, ResetDone, Start, Verb
 from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.graph_messages import Consent
 from irevla_ros.core.limits import Clip
 from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.core.types import ControlSource, Mode, Outcome
@@ -402,6 +403,14 @@ def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
     with real_time(await_engage=True) as (arbiter, rest):
         bench = Bench(arbiter, rest)
         verbs = {name: rest.create_client(Trigger, f"arbiter/{name}") for name in ("engage", "disengage", "stop", "resume")}
+        words = rest.hear(Consent, topics.CONSENT, COMMAND)
+
+        def consents() -> tuple[bool, str]:
+            heard, now = len(words), rest.wall_ns()
+            spin_until(lambda: len(words) > heard + 2, arbiter, rest)
+            assert rest.wall_ns() - now < 1000 * MS  # ten a second
+            assert [after.sequence - before.sequence for before, after in pairwise(words)] == [1] * (len(words) - 1)
+            return words[-1].engaged, words[-1].hindrance
 
         def ask(name: str) -> Any:
             bench.spin(verbs[name].service_is_ready)
@@ -409,6 +418,7 @@ def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
             bench.spin(answer.done)
             return answer.result()
 
+        assert consents() == (False, "")  # before any episode, too
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         bench.spin(lambda: arbiter._run is not None)
         for _ in range(5):
@@ -419,8 +429,10 @@ def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
         assert not arbiter._engaged and rest.targets == [] and bench.acted == []
         assert "the operator has not let this arm be moved; call arbiter/engage" in arbiter.health.report(0).message
         assert ask("engage").success
+        assert consents() == (True, "")
         bench.drives_until(lambda: len(bench.acted) > 2)
         assert ask("stop").success
+        assert consents() == (True, "stopped by the operator")
         stopped_at = len(bench.acted)
         bench.drives_until(lambda: bench.steps[-1].hold is Hold.STOPPED)
         bench.comes_to_rest()
@@ -429,6 +441,7 @@ def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
         assert ask("resume").success
         bench.drives_until(lambda: len(bench.acted) > stopped_at + 2)
         assert ask("disengage").success
+        assert consents() == (False, "")
         bench.spin(lambda: not arbiter._engaged)
         bench.spin(stopped(rest, "the operator has disengaged the arm"))
 
@@ -452,6 +465,26 @@ def test_a_force_stops_the_arm_until_the_operator_resumes() -> None:
         before = len(bench.acted)
         arbiter._resume()
         bench.drives_until(lambda: len(bench.acted) > before)
+
+
+def test_a_force_in_a_reset_ends_the_consent_until_the_operator_resumes() -> None:
+    with real_time(force__watched=True, force__force_n=20.0) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        words = rest.hear(Consent, topics.CONSENT, COMMAND)
+        rest.machine = EpisodeMachine(EpisodeConfig(("robot",)), "run1", 1, 0, 0)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        pressed = [2.0]
+        rest.every(0.01, lambda: bench.wrench(pressed[0]))
+        bench.spin(lambda: words and words[-1].engaged and not words[-1].hindrance)
+        pressed[0], began = 35.0, rest.wall_ns()
+        bench.spin(lambda: words[-1].hindrance == "external force above its limit")
+        assert rest.wall_ns() - began < 300 * MS
+        pressed[0] = 2.0
+        bench.spin(lambda: arbiter._core.robot.force.force_n == 2.0)
+        spin_for(0.3, arbiter, rest)
+        assert words[-1].hindrance == "external force above its limit"
+        arbiter._resume()
+        bench.spin(lambda: not words[-1].hindrance)
 
 
 def test_limits_become_safer_while_the_arm_is_engaged_and_nothing_else() -> None:

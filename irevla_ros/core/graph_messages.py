@@ -29,6 +29,23 @@ class SimState(Message):
 
 
 @dataclass(frozen=True)
+class Consent(Message):
+    """``arbiter/consent``: may the arm be moved past the arbiter (a reset, a recovery)? In real time, in every phase, ten times
+    a second and on each change.
+
+    engaged: the operator has called ``arbiter/engage``, or need not; hindrance: the fault, stop or deadman that forbids any
+    motion, "" without.
+    """
+
+    KIND: ClassVar[str] = "arbiter/consent"
+
+    stamp_ns: int
+    sequence: int
+    engaged: bool
+    hindrance: str
+
+
+@dataclass(frozen=True)
 class RewardValue(Message):
     """``reward/value``: a reward earned by reaching the observation of ``stamp_ns``. The verdict itself is not sent so."""
 

@@ -25,7 +25,7 @@ from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import ControlSource, Mode
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.arbiter_inputs import CLOSED_M, OPEN_M, HumanInputs, RobotInputs
-from irevla_ros.nodes.arbiter_operator import Operator
+from irevla_ros.nodes.arbiter_operator import ConsentVoice, Operator
 from irevla_ros.nodes.clock_watch import ClockWatch
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import arbiter as parameters
@@ -83,6 +83,7 @@ class ArbiterNode(GraphNode):
         self.every(REPEAT_S, self._attend)
         if not config.lock_step:
             self._human = HumanInputs(self, self._core, config.frame)
+            self._consent = ConsentVoice(self)
             Operator(self, engage=self._permit, disengage=self._forbid, stop=self._core.stop, resume=self._resume)
             self.create_subscription(CameraInfo, topics.camera_info(config.cameras[0]), self._on_frame, SENSOR)
             self.every(core.servo_ns / SECOND, self._servo)
@@ -269,6 +270,9 @@ class ArbiterNode(GraphNode):
         elif self.wall_ns() - self._ticked_wall_ns > 3 * self._period_ns:
             self._tick(blind=True)
         self._stream()
+        resetting = self._state is not None and self._state.phase is Phase.RESET
+        objection = self._core.objection(self.wall_ns(), resetting)
+        self._consent.say(self._permitted, objection.value if objection else "")
 
     def _stream(self) -> None:
         now_ns = self.now_ns()

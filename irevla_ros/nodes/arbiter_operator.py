@@ -1,4 +1,4 @@
-"""The operator's services at the arbiter: may the arm be moved, stop it now, go on after a fault."""
+"""The operator at the arbiter: may the arm be moved, stop it now, go on after a fault; and who else may move it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 from irevla_ros.core.arbiter_config import Refused
+from irevla_ros.core.durations import MILLISECOND
+from irevla_ros.core.graph_messages import Consent
+from irevla_ros.nodes import topics
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.ros.messages import Trigger
+from irevla_ros.ros.qos import COMMAND
+
+CONSENT_NS = 100 * MILLISECOND
+
+
+class ConsentVoice:
+    """Says ``arbiter/consent``, when it changes and ``CONSENT_NS`` after the last."""
+
+    def __init__(self, node: GraphNode) -> None:
+        self._node, self._publish = node, node.speak(Consent, topics.CONSENT, COMMAND)
+        self._said: tuple[bool, str] | None = None
+        self._sequence, self._said_wall_ns = 0, 0
+
+    def say(self, engaged: bool, hindrance: str) -> None:
+        now, wall_ns = (engaged, hindrance), self._node.wall_ns()
+        if now != self._said or wall_ns - self._said_wall_ns >= CONSENT_NS:
+            self._said, self._said_wall_ns, self._sequence = now, wall_ns, self._sequence + 1
+            self._publish(Consent(self._node.now_ns(), self._sequence, *now))
 
 
 class Operator:

@@ -21,6 +21,7 @@ TELEOP_GRIPPER = "teleop/gripper"
 RELEASED = "released"  # the frame_id of the twist that says so
 STEP = "arbiter/step"
 DEADMAN = "arbiter/deadman"
+CONSENT = "arbiter/consent"
 STATE = "episode/state"
 ORDER = "episode/order"
 RESET_DONE = "episode/reset_done"
