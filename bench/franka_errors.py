@@ -19,7 +19,7 @@ from simulation import RESULTS
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "test"))
 
-from franka_cell import FAKE, QUICK, cell, words  # noqa: E402
+from franka_cell import FAKE, QUICK, Consenting, cell, words  # noqa: E402
 from irevla_ros.core.episode_machine import EpisodeConfig  # noqa: E402
 from irevla_ros.core.episode_state import Request, ResetDone, Verb  # noqa: E402
 from irevla_ros.nodes import topics  # noqa: E402
@@ -38,6 +38,12 @@ HIDDEN = "import sys; sys.modules['franka_msgs'] = None; from irevla_ros.nodes.f
 def reset_told(fake: dict[str, object] | None = None, **parameters: str) -> str:
     with cell(fake, settle_s="2.0", **parameters) as made:
         made.pause(1.5)
+        return made.reset().failure
+
+
+def without_consent(engaged: bool) -> str:
+    with cell(consent_s="2.0") as made:
+        made.arbiter.engaged, made.arbiter.hindrance = engaged, "stopped by the operator" if engaged else ""
         return made.reset().failure
 
 
@@ -64,6 +70,7 @@ def after_user_stop() -> str:
 
 def after_budget() -> str:
     with cell(recovery__in_a_row="1") as made:
+        made.pause(1.5)
         for _ in range(2):
             made.trigger("fake/reflex")
             made.pause(1.5)
@@ -109,13 +116,14 @@ def without_franka_msgs() -> str:
     with Process("--ros-args", script=FAKE) as fake, opened():
         fake.expect("fake franka ready")
         with Process("-c", HIDDEN, "--ros-args", *words(QUICK), script=Path("-u")):
-            peer = Peer()
+            peer, arbiter = Peer(), Consenting()
             peer.machine.config = EpisodeConfig(("robot",), reset_ns=10**12)
             done = peer.hear(ResetDone, topics.RESET_DONE)
-            spin_until(lambda: peer.count_subscribers(topics.STATE) > 1, peer, timeout_s=PATIENCE_S)
+            spin_until(lambda: peer.count_subscribers(topics.STATE) > 1, peer, arbiter, timeout_s=PATIENCE_S)
             peer.start()
-            spin_until(lambda: done, peer, timeout_s=PATIENCE_S)
+            spin_until(lambda: done, peer, arbiter, timeout_s=PATIENCE_S)
             peer.destroy_node()
+            arbiter.destroy_node()
             return str(done[0].failure)
 
 
@@ -134,6 +142,8 @@ CASES: dict[str, Callable[[], str]] = {
     "two publish `target_pose`": lambda: with_another(topics.TARGET),
     "two publish `arbiter/target_pose`": lambda: with_another(topics.TARGET_IN),
     "incompatible QoS: a listener to `target_pose` that wants it latched": lambda: with_another("listener"),
+    "the operator has not engaged the arm": lambda: without_consent(engaged=False),
+    "the arbiter has a fault, or was stopped": lambda: without_consent(engaged=True),
     "the user stop is pressed": after_user_stop,
     "a fault too many": after_budget,
     "`ptp_motion` after one was cancelled": after_cancelled_ptp,

@@ -105,8 +105,10 @@ class Bystander:
             if (state.episode_id, state.phase) in handled:
                 continue
             handled.add((state.episode_id, state.phase))
-            if state.phase is Phase.READY:
-                for name in ("fake/scene", "episode/confirm", "arbiter/engage", "episode/engage"):
+            if state.phase is Phase.RESET:
+                self._ask("arbiter/engage")
+            elif state.phase is Phase.READY:
+                for name in ("fake/scene", "episode/confirm", "episode/engage"):
                     self._ask(name)
             elif state.phase is Phase.RUN:
                 self._attend(state)

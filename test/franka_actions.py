@@ -97,6 +97,10 @@ class JointTrajectory(BlockingServer):
                 if np.abs(self._arm.joints() - wanted).max() < 0.01:
                     goal.succeed()
                     return result
+                if goal.is_cancel_requested:
+                    self._arm.stop()
+                    goal.canceled()
+                    return result
                 time.sleep(0.01)
         result.error_code, result.error_string = -1, "controller is not active"
         goal.abort()

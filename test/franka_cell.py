@@ -12,9 +12,11 @@ import numpy as np
 
 from irevla_ros.core.episode_machine import EpisodeConfig
 from irevla_ros.core.episode_state import Phase, Request, ResetDone, Verb
+from irevla_ros.core.graph_messages import Consent
 from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.franka.node import FrankaNode
+from irevla_ros.nodes.node import GraphNode
 from irevla_ros.ros import Node, SingleThreadedExecutor
 from irevla_ros.ros.messages import JointState, PoseStamped, Trigger
 from irevla_ros.ros.qos import COMMAND, SENSOR
@@ -27,11 +29,25 @@ QUICK = {"dry_run": "false", "reset.velocity_rad_s": "1.5", "reset.tolerance_rad
          "checks.clock_s": "0.1"}  # fmt: skip
 
 
-class Cell:
-    """A franka node, the rest of the graph as far as it needs one, and a node that is called arbiter."""
+class Consenting(GraphNode):
+    """A node that is called arbiter, and consents to motions: ``engaged`` and ``hindrance`` of what it says."""
 
     def __init__(self) -> None:
-        self.peer, self.arbiter, self.node = Peer(), Node("arbiter"), FrankaNode()
+        super().__init__("arbiter")
+        self.engaged, self.hindrance, self._sequence = True, "", 0
+        self._consent = self.speak(Consent, topics.CONSENT, COMMAND)
+        self.voice = self.every(0.1, self._say)
+
+    def _say(self) -> None:
+        self._sequence += 1
+        self._consent(Consent(self.now_ns(), self._sequence, self.engaged, self.hindrance))
+
+
+class Cell:
+    """A franka node, the rest of the graph as far as it needs one, and an arbiter that consents."""
+
+    def __init__(self) -> None:
+        self.peer, self.arbiter, self.node = Peer(), Consenting(), FrankaNode()
         self.peer.machine.config = EpisodeConfig(("robot",), reset_ns=10**12)
         self._executor = SingleThreadedExecutor()  # one for all its life, as in a process
         for node in (self.peer, self.arbiter, self.node):
@@ -73,6 +89,13 @@ class Cell:
         finally:
             self._executor.remove_node(node)
             node.destroy_node()
+
+    def restart(self) -> None:
+        """Another franka node instead of the one that is here."""
+        self._executor.remove_node(self.node)
+        self.node.destroy_node()
+        self.node = FrankaNode()
+        self._executor.add_node(self.node)
 
     def now_ns(self) -> int:
         return int(self.node.now_ns())

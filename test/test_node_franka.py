@@ -20,13 +20,14 @@ from rclpy.action import ActionClient  # noqa: E402
 
 from franka_cell import FAKE, PERIOD_S, Cell, cell  # noqa: E402
 from irevla_ros.core.episode_state import Request, ResetDone, Verb  # noqa: E402
+from irevla_ros.core.graph_messages import Consent  # noqa: E402
 from irevla_ros.core.reset_motion import ResetMotionConfig  # noqa: E402
 from irevla_ros.core.rotation import POINTING_DOWN, Pose  # noqa: E402
 from irevla_ros.nodes import convert, topics  # noqa: E402
 from irevla_ros.nodes.franka.command import SERVO  # noqa: E402
 from irevla_ros.nodes.franka.doctor import examine  # noqa: E402
 from irevla_ros.nodes.franka.procedure import Procedure, achieve  # noqa: E402
-from irevla_ros.ros.messages import JointState, PoseStamped, TwistStamped  # noqa: E402
+from irevla_ros.ros.messages import JointState, PoseStamped, String, TwistStamped  # noqa: E402
 from irevla_ros.ros.qos import COMMAND  # noqa: E402
 from ros_toys import Process  # noqa: E402
 
@@ -78,6 +79,63 @@ def test_reset_takes_the_arm_to_the_seeds_start_pose_and_a_run_follows_the_arbit
     after = arm.tip
     arm.drive(after + [0.0, 0.0, -0.05], 1.0)  # the run is over
     assert np.linalg.norm(arm.tip - after) < 0.005
+
+
+def test_no_reset_begins_before_the_arbiter_consents(start: Start) -> None:
+    arm = start(consent_s="1.0")
+    arm.arbiter.engaged = False
+    arm.until(lambda: arm.node._consent._newest is not None and not arm.node._consent.engaged)
+    before = arm.tip
+    arm.peer.start()
+    arm.until(lambda: arm.health().get("consent", "").endswith("waiting: the operator has not called arbiter/engage"))
+    assert "the operator has not called arbiter/engage" in arm.reset().failure
+    arm.arbiter.engaged, arm.arbiter.hindrance = True, "stopped by the operator"
+    assert "does not consent: stopped by the operator" in arm.reset().failure
+    arm.arbiter.voice.cancel()
+    assert "the arbiter is silent" in arm.reset().failure
+    with arm.joined_by("other") as other:  # nor does another's word count
+        words = other.create_publisher(String, topics.CONSENT, COMMAND)
+        other.create_timer(0.1, lambda: words.publish(String(data=Consent(arm.now_ns(), 1, True, "").to_json())))
+        assert "the arbiter is silent" in arm.reset().failure
+    assert np.linalg.norm(arm.tip - before) < 0.002
+
+
+@pytest.mark.parametrize("by", ["ptp", "trajectory"])
+@pytest.mark.parametrize("lost", ["stopped by the operator", "the operator has not called arbiter/engage", "silent"])
+def test_a_reset_ends_where_the_consent_does(start: Start, lost: str, by: str) -> None:
+    arm = start(reset__velocity_rad_s="0.3", reset__by=by)
+    before = arm.tip
+    state = arm.peer.start()
+    arm.until(lambda: np.linalg.norm(arm.tip - before) > 0.02)  # on its way home
+    if lost == "silent":
+        arm.arbiter.voice.cancel()
+    elif "engage" in lost:
+        arm.arbiter.engaged = False
+    else:
+        arm.arbiter.hindrance = lost
+    began = arm.node.wall_ns()
+    arm.until(lambda: any(one.episode_id == state.episode_id and lost in one.failure for one in arm.done), 5.0)
+    assert arm.node.wall_ns() - began < 0.7e9
+    arm.pause(0.4)
+    stands = arm.tip
+    arm.pause(0.7)
+    assert np.linalg.norm(arm.tip - stands) < 0.002
+
+
+def test_a_recovery_needs_no_fault_of_the_arbiter_but_may_precede_the_engage(start: Start) -> None:
+    arm = start(consent_s="1.0")
+    arm.until(lambda: arm.node._seen_well)
+    assert arm.trigger("fake/reflex").success
+    arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
+    arm.arbiter.engaged, arm.arbiter.hindrance = False, "external force above its limit"
+    arm.pause(0.3)
+    assert arm.trigger("robot/recover").success
+    arm.until(lambda: "external force" in arm.health().get("recovery", ""))
+    assert arm.node._fault() is not None
+    arm.arbiter.hindrance = ""
+    arm.pause(0.3)
+    assert arm.trigger("robot/recover").success  # a robot with a fault has no state to engage by
+    arm.until(lambda: arm.health().get("robot", "").startswith("OK"))
 
 
 def test_targets_that_are_old_or_of_another_frame_are_refused(start: Start) -> None:
@@ -147,6 +205,7 @@ def test_the_arm_stops_by_itself_where_it_meets_the_table(start: Start) -> None:
 
 def test_after_the_budget_a_human_has_to_look(start: Start) -> None:
     arm = start(recovery__in_a_row="1")
+    arm.until(lambda: arm.node._seen_well)
     for expected in ("", "in 1 episodes in a row"):
         assert arm.trigger("fake/reflex").success
         arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
@@ -329,6 +388,74 @@ def test_a_restarted_node_stops_the_run(start: Start) -> None:
     state = arm.peer.start()
     arm.peer.play(ResetDone("robot", "", state.episode_id, state.sequence), arm.now_ns())
     arm.until(lambda: any(one.verb is Verb.STOP and "restarted" in one.why for one in arm.asked))
+
+
+def test_after_a_restart_within_an_episode_a_human_has_to_look(start: Start) -> None:
+    arm = start()
+    arm.run()
+    arm.restart()
+    arm.until(lambda: any(one.verb is Verb.STOP and "restarted" in one.why for one in arm.asked))
+    before = arm.tip
+    assert "the franka node was restarted; look at the arm, then call robot/recover" in arm.reset().failure
+    arm.peer.play(Request(Verb.STOP), arm.now_ns())
+    arm.pause(0.2)
+    assert np.linalg.norm(arm.tip - before) < 0.002
+    assert arm.trigger("robot/recover").success
+    arm.until(lambda: arm.health().get("recovery", "").startswith("OK"))
+    assert arm.reset().failure == ""
+
+
+@pytest.mark.parametrize("distro", ["humble", "jazzy"])
+def test_a_fault_from_before_the_node_began_is_not_recovered_from(start: Start, distro: str) -> None:
+    arm = start({"distro": distro})
+    assert arm.trigger("fake/reflex").success
+    arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
+    arm.restart()
+    failure = arm.reset().failure
+    assert "the franka node was restarted in it" in failure
+    assert "robot/recover" in failure
+
+
+def test_a_fault_that_comes_and_goes_within_the_run_ends_it_and_no_target_passes_any_more(start: Start) -> None:
+    arm = start({"distro": "humble"})  # which goes on to show the mode
+    arm.run()
+    before = arm.tip
+    arm.node._said_wall_ns = arm.node.wall_ns()  # something was said a moment ago
+    assert arm.trigger("fake/user_stop").message == "pressed"
+    arm.until(lambda: "user stop" in arm.node._gate.closed)
+    assert not [one for one in arm.asked if one.verb is Verb.FAULT]
+    arm.node._fault = lambda: None  # as when it was released at once and recovered from elsewhere
+    arm.until(lambda: any(one.verb is Verb.FAULT and "user stop" in one.why for one in arm.asked))
+    assert "there was a fault in this run" in arm.node._gate.closed
+    arm.drive(before + [0.0, 0.0, 0.05], 1.0)
+    assert np.linalg.norm(arm.tip - before) < 0.005
+
+
+def test_twists_end_with_the_gate(start: Start) -> None:
+    arm = start(command="servo", controller="fr3_arm_controller", reset__by="ptp", target_s="5.0")
+    twists = arm.peer.take(TwistStamped, SERVO, COMMAND)
+    arm.run()
+    arm.drive(arm.tip + [0.06, 0.0, 0.0], 0.3)
+    assert np.linalg.norm([twists[-1].twist.linear.x, twists[-1].twist.linear.y]) > 0.01
+    arm.peer.play(Request(Verb.FAULT, "x"), arm.now_ns())
+    arm.peer.play(Request(Verb.SEALED), arm.now_ns())
+    arm.until(lambda: arm.node._gate.closed)
+    arm.pause(0.2)
+    assert twists[-1].twist.linear.x == 0.0
+    heard = len(twists)
+    arm.pause(0.5)
+    assert len(twists) == heard
+
+
+def test_at_its_end_crisp_is_told_nothing_and_servo_to_stop(start: Start) -> None:
+    arm = start()
+    told = arm.peer.take(PoseStamped, topics.TARGET, COMMAND)
+    arm.run()
+    arm.drive(arm.tip + [0.03, 0.0, 0.0], 0.3)
+    heard = len(told)
+    arm.node.on_shutdown()
+    arm.pause(0.3)
+    assert len(told) == heard > 0
 
 
 def test_dry_run_moves_nothing(start: Start) -> None:

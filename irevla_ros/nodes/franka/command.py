@@ -25,7 +25,8 @@ SERVO = "servo_node/delta_twist_cmds"
 
 
 class Command(ABC):
-    """What an arm's controller is told. ``topic``: where; ``hold``: that it is to stay where it is."""
+    """What an arm's controller is told. ``topic``: where; ``hold``: that it is to stay where it is; ``halt``: that the
+    last target is not to be followed any longer."""
 
     topic: str
 
@@ -34,6 +35,9 @@ class Command(ABC):
 
     @abstractmethod
     def hold(self, measured: Pose, stamp_ns: int) -> None: ...
+
+    @abstractmethod
+    def halt(self) -> None: ...
 
 
 class CrispCommand(Command):
@@ -49,6 +53,9 @@ class CrispCommand(Command):
 
     def hold(self, measured: Pose, stamp_ns: int) -> None:
         self.follow(measured, stamp_ns)
+
+    def halt(self) -> None:
+        """Its last target is within the limits; a measured pose need not be, and after a fault is not to be gone to."""
 
 
 class ServoCommand(Command):
@@ -67,6 +74,9 @@ class ServoCommand(Command):
         self._tick()
 
     def hold(self, measured: Pose, stamp_ns: int) -> None:
+        self.halt()
+
+    def halt(self) -> None:
         if self._target is not None:
             self._target = None
             self._say(TwistStamped())
@@ -93,13 +103,19 @@ def command_of(node: GraphNode, config: FrankaConfig, state: ArmState) -> Comman
 
 
 class Gate:
-    """Passes on the arbiter's targets while ``closed`` says "": else it says why not."""
+    """Passes on the arbiter's targets while ``closed`` says "": else it says why not (``close``)."""
 
     def __init__(self, node: GraphNode, config: FrankaConfig, command: Command) -> None:
         self._node, self._config, self._command = node, config, command
         self.closed = "there was no run yet"
         subscription = node.create_subscription(PoseStamped, topics.TARGET_IN, self._on_target, COMMAND)
         self.topic = subscription.topic_name
+
+    def close(self, why: str) -> None:
+        """"" opens it."""
+        if why and not self.closed:
+            self._command.halt()
+        self.closed = why
 
     def _on_target(self, message: PoseStamped) -> None:
         try:

@@ -61,10 +61,6 @@ class Controllers:
         kinds = {one.name: one.type for one in listed.controller if one.state == "active"}
         self.broadcasters |= {name for name, kind in kinds.items() if kind.endswith("Broadcaster")}
 
-    def follows(self) -> bool:
-        """Whether the controller that is to follow the targets is active."""
-        return not self._config.controller or self.states.get(self._config.controller) == "active"
-
     def switch(self, activate: Sequence[str] = (), deactivate: Sequence[str] = ()) -> Steps:
         """Only what is not as wanted yet. RobotError when the manager refuses."""
         yield from self.look()

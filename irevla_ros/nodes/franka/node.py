@@ -6,6 +6,7 @@ fault ends the run; the next reset recovers from it, within a budget. It is no s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from irevla_ros.core.durations import SECOND
@@ -18,6 +19,7 @@ from irevla_ros.core.types import TerminationReason
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.franka.checks import RobotChecks
 from irevla_ros.nodes.franka.command import Gate, command_of
+from irevla_ros.nodes.franka.consent import SILENT, ArbiterConsent
 from irevla_ros.nodes.franka.controllers import Controllers
 from irevla_ros.nodes.franka.gripper import Gripper
 from irevla_ros.nodes.franka.procedure import Procedure, RobotError, Steps, pause
@@ -31,6 +33,7 @@ from irevla_ros.ros.messages import Trigger
 WATCH_S = 0.05
 REPEAT_S = 1.0
 SHOWS_S = 1.5  # by then a fault that a motion died of shows
+RESTARTED = "the franka node was restarted"
 
 
 class FrankaNode(GraphNode):
@@ -48,6 +51,11 @@ class FrankaNode(GraphNode):
         self._reset = Reset(self, config, self._arm, self._controllers, self._gripper, self._recovery)
         self._budget = RecoveryBudget(config.recovery)
         self._for_human = ""  # why nothing is recovered from until one has looked
+        self._seen_well = False  # the robot, since this process began
+        self._broken: tuple[str, Fault] | None = None  # the newest episode in which there was a fault
+        self._consent = ArbiterConsent(self, config, self._heed)
+        self._unheard = 0  # looks in a row in which the arbiter was silent
+        self._needs_engage, self._consented = True, False  # the work under way: what it needs of it, and that it had it
         self._checks: RobotChecks | None = RobotChecks(self, config, self._arm, self._controllers, running=True)
         self._state: EpisodeState | None = None
         self._done: ResetDone | None = None  # what became of the last reset
@@ -63,6 +71,8 @@ class FrankaNode(GraphNode):
 
     def _on_state(self, state: EpisodeState) -> None:
         before, self._state = self._state, state
+        if before is None and state.phase in (Phase.READY, Phase.RUN):
+            self._for_human = RESTARTED
         if state.phase is Phase.RESET:
             if before is None or before.phase is not Phase.RESET or before.episode_id != state.episode_id:
                 self._begin(self._prepare(state), partial(self._prepared, state))
@@ -78,14 +88,16 @@ class FrankaNode(GraphNode):
     def _is_ready(self, state: EpisodeState) -> bool:
         return self._done is not None and self._done.episode_id == state.episode_id and not self._done.failure
 
-    def _begin(self, steps: Steps, done: partial[None]) -> None:
+    def _begin(self, steps: Steps, done: Callable[[str], None], needs_engage: bool = True) -> None:
         if self._work is not None:
             self._work.cancel()
+        self._needs_engage, self._consented = needs_engage, False
         self._work = Procedure(steps, done)
 
     def _prepare(self, state: EpisodeState) -> Steps:
         """The robot's part of a reset; a fault on the way is recovered from, as often as the budget allows."""
         while not self._config.dry_run:
+            yield from self._permission()
             try:
                 if self._fault() is not None or self._for_human:
                     yield from self._recover(state.episode_id)
@@ -99,6 +111,21 @@ class FrankaNode(GraphNode):
                     raise
         if self._checks is not None:
             yield from self._check(self._checks)
+
+    def _permission(self) -> Steps:
+        """From here on the work under way ends where the arbiter's consent does."""
+        self._consented = False
+        yield from self._consent.wait(self._needs_engage)
+        self._consented = True
+
+    def _heed(self) -> None:
+        """End a motion that the arbiter does not consent to any more. Silence counts at the second look: a process that had
+        to wait itself reads first what came meanwhile."""
+        objection = self._consent.objection(self._needs_engage)
+        self._unheard = self._unheard + 1 if objection == SILENT else 0
+        lost = objection and self._consented and self._unheard != 1
+        if lost and self._work is not None and self._work.running:
+            self._work.fail(f"stopped on the way: {objection}; see arbiter/engage and resume in docs/safety.md")
 
     def _check(self, checks: RobotChecks) -> Steps:
         """Before the first run: what is wrong may right itself within ``settle_ns``. RobotError with all that does not."""
@@ -134,10 +161,14 @@ class FrankaNode(GraphNode):
         """Who lets go of the user stop does not mean by it that the arm may move."""
         if fault is not None and fault.by_hand:
             self._for_human = fault.what
+        elif fault is None and self._arm.fresh() and self._controllers.hardware == "active":
+            self._seen_well = True
 
     def _recover(self, episode_id: str) -> Steps:
         fault = self._fault()
         self._note(fault)
+        if not self._seen_well and not self._for_human:
+            self._for_human = f"{RESTARTED} in it, or began with it"
         what = fault.what if fault else "no fault is seen"
         if refusal := self._for_human or self._budget.refusal(episode_id):
             raise RobotError(what, f"it is not recovered from by itself: {refusal}", "look at the arm, then call robot/recover")
@@ -158,9 +189,14 @@ class FrankaNode(GraphNode):
             return response
         self._budget.forgive()
         self._for_human = ""
-        self._begin(self._recovery.steps(), partial(self._recovered))
+        # Who has not engaged the arm yet may not be able to before: a robot with a fault has no fresh state.
+        self._begin(self._recover_for_human(), self._recovered, needs_engage=self._consent.engaged)
         response.message = "recovering; see the node's diagnostics"
         return response
+
+    def _recover_for_human(self) -> Steps:
+        yield from self._permission()
+        yield from self._recovery.steps()
 
     def _recovered(self, failure: str) -> None:
         if failure:
@@ -173,7 +209,10 @@ class FrankaNode(GraphNode):
     def _watch(self) -> None:
         state, fault = self._state, self._fault()
         self._note(fault)
-        self._gate.closed = self._closed(state, fault, (Phase.RUN, Phase.END))  # after a run the arbiter still brakes
+        if fault is not None and state is not None and state.phase in (Phase.READY, Phase.RUN):
+            self._broken = state.episode_id, fault
+        self._heed()
+        self._gate.close(self._closed(state, fault, (Phase.RUN, Phase.END)))  # after a run the arbiter still brakes
         self._gripper.closed = self._closed(state, fault, (Phase.RUN,))
         if state is None or self.wall_ns() - self._said_wall_ns < REPEAT_S * SECOND:
             return
@@ -181,8 +220,11 @@ class FrankaNode(GraphNode):
             self._say_done()
         elif state.phase in (Phase.READY, Phase.RUN) and not self._is_ready(state):
             self._end(Verb.STOP, "the franka node was restarted and has not reset the arm for this episode", state)
-        elif state.phase in (Phase.READY, Phase.RUN) and fault is not None and not self._config.dry_run:
-            self._end(Verb.FAULT, fault.what, state)
+        elif state.phase in (Phase.READY, Phase.RUN) and not self._config.dry_run and (broken := self._fault_in(state)):
+            self._end(Verb.FAULT, broken.what, state)  # also one that has gone by itself
+
+    def _fault_in(self, state: EpisodeState) -> Fault | None:
+        return self._broken[1] if self._broken is not None and self._broken[0] == state.episode_id else None
 
     def _closed(self, state: EpisodeState | None, fault: Fault | None, opened: tuple[Phase, ...]) -> str:
         if self._config.dry_run:
@@ -193,6 +235,8 @@ class FrankaNode(GraphNode):
             return "the arm is being reset or recovered"
         if state is None or state.phase not in opened or not self._is_ready(state):
             return "no run is on"
+        if broken := self._fault_in(state):  # meanwhile the arbiter's target may have gone a leash away
+            return f"there was a fault in this run: {broken.what}"
         return ""
 
     def _end(self, verb: Verb, why: str, state: EpisodeState) -> None:
@@ -215,8 +259,7 @@ class FrankaNode(GraphNode):
             self.health.check("scene", Level.OK)
 
     def on_shutdown(self) -> None:
-        """The arm stays where it is: what moves it is cancelled, and the measured pose is its last target."""
+        """What moves the arm is cancelled."""
         if self._work is not None:
             self._work.cancel()
-        if not self._config.dry_run and self._arm.pose is not None and self._arm.fresh() and self._controllers.follows():
-            self._command.hold(self._arm.pose, self.now_ns())
+        self._command.halt()

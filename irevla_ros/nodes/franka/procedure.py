@@ -45,6 +45,11 @@ class Procedure:
                 waiting.cancel()
             self._steps.close()
 
+    def fail(self, why: str) -> None:
+        """End it where it stands, as failed."""
+        self.cancel()
+        self._done(why)
+
     def _go_on(self, step: Callable[[], Future]) -> None:
         try:
             self._waiting = future = step()

@@ -45,7 +45,7 @@ class FrankaConfig:
     broadcaster: the state's; hardware: the hardware component. state_hz: of what is passed on to the graph (the robot sends
     1 kHz, too much for Python); silent_ns: of wall time, without any state, that count as a fault; oldest_ns: how long ago may
     be what a target was computed from; target_ns: of wall time, how long Servo follows one; settle_ns: how long the reset waits
-    for the checks before the first engagement."""
+    for the checks before the first engagement; consent_ns: how long reset and recovery wait for the arbiter's consent."""
 
     dry_run: bool = True
     frame: str = "base"
@@ -61,6 +61,7 @@ class FrankaConfig:
     oldest_ns: int = SECOND
     target_ns: int = 200 * MILLISECOND
     settle_ns: int = 5 * SECOND
+    consent_ns: int = 30 * SECOND
     servo: ServoConfig = field(default_factory=ServoConfig)
     gripper: GripperConfig = field(default_factory=GripperConfig)
     reset: ResetMotionConfig = field(default_factory=ResetMotionConfig)
@@ -68,10 +69,11 @@ class FrankaConfig:
     checks: RobotCheckConfig = field(default_factory=RobotCheckConfig)
 
     def __post_init__(self) -> None:
-        if not 10 <= self.state_hz <= 1000 or min(self.silent_ns, self.oldest_ns, self.target_ns, self.settle_ns) <= 0:
-            times = [time / SECOND for time in (self.silent_ns, self.oldest_ns, self.target_ns, self.settle_ns)]
-            raise ConfigError(f"state_hz = {self.state_hz}, silent_s, oldest_s, target_s, settle_s = {times}",
-                              "10 to 1000 Hz, and positive times", "give 50.0, 0.5, 1.0, 0.2 and 5.0")  # fmt: skip
+        times = self.silent_ns, self.oldest_ns, self.target_ns, self.settle_ns, self.consent_ns
+        if not 10 <= self.state_hz <= 1000 or min(times) <= 0:
+            raise ConfigError(f"state_hz = {self.state_hz}, silent_s, oldest_s, target_s, settle_s, consent_s = "
+                              f"{[time / SECOND for time in times]}", "10 to 1000 Hz, and positive times",
+                              "give 50.0, 0.5, 1.0, 0.2, 5.0 and 30.0")  # fmt: skip
         if len(self.joint_names) != 7:
             raise ConfigError(f"joint_names = {list(self.joint_names)}", "the arm has seven joints", "name all")
 
