@@ -417,15 +417,15 @@ def test_a_fault_from_before_the_node_began_is_not_recovered_from(start: Start, 
 
 
 def test_a_fault_that_comes_and_goes_within_the_run_ends_it_and_no_target_passes_any_more(start: Start) -> None:
-    arm = start({"distro": "humble"})  # which goes on to show the mode
+    arm = start()
     arm.run()
     before = arm.tip
-    arm.node._said_wall_ns = arm.node.wall_ns()  # something was said a moment ago
+    arm.node._said_wall_ns = arm.node.wall_ns() + 3 * 10**9  # nothing is said for so long, as for a second after each word
     assert arm.trigger("fake/user_stop").message == "pressed"
-    arm.until(lambda: "user stop" in arm.node._gate.closed)
+    arm.until(lambda: arm.node._gate.closed)
     assert not [one for one in arm.asked if one.verb is Verb.FAULT]
     arm.node._fault = lambda: None  # as when it was released at once and recovered from elsewhere
-    arm.until(lambda: any(one.verb is Verb.FAULT and "user stop" in one.why for one in arm.asked))
+    arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
     assert "there was a fault in this run" in arm.node._gate.closed
     arm.drive(before + [0.0, 0.0, 0.05], 1.0)
     assert np.linalg.norm(arm.tip - before) < 0.005

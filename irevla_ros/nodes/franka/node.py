@@ -33,6 +33,7 @@ from irevla_ros.ros.messages import Trigger
 WATCH_S = 0.05
 REPEAT_S = 1.0
 SHOWS_S = 1.5  # by then a fault that a motion died of shows
+LOOKS = 5  # of WATCH_S: as many as there are while the arbiter's word becomes too old
 RESTARTED = "the franka node was restarted"
 
 
@@ -53,8 +54,8 @@ class FrankaNode(GraphNode):
         self._for_human = ""  # why nothing is recovered from until one has looked
         self._seen_well = False  # the robot, since this process began
         self._broken: tuple[str, Fault] | None = None  # the newest episode in which there was a fault
-        self._consent = ArbiterConsent(self, config, self._heed)
-        self._unheard = 0  # looks in a row in which the arbiter was silent
+        self._consent = ArbiterConsent(self, config, self._on_consent)
+        self._unheard = 0  # looks since the arbiter's last word
         self._needs_engage, self._consented = True, False  # the work under way: what it needs of it, and that it had it
         self._checks: RobotChecks | None = RobotChecks(self, config, self._arm, self._controllers, running=True)
         self._state: EpisodeState | None = None
@@ -118,13 +119,16 @@ class FrankaNode(GraphNode):
         yield from self._consent.wait(self._needs_engage)
         self._consented = True
 
+    def _on_consent(self) -> None:
+        self._unheard = 0
+        self._heed()
+
     def _heed(self) -> None:
-        """End a motion that the arbiter does not consent to any more. Silence counts at the second look: a process that had
-        to wait itself reads first what came meanwhile."""
+        """End a motion that the arbiter does not consent to any more. For silence one has to have looked often enough, too: a
+        process that had to wait itself reads first what came meanwhile."""
         objection = self._consent.objection(self._needs_engage)
-        self._unheard = self._unheard + 1 if objection == SILENT else 0
-        lost = objection and self._consented and self._unheard != 1
-        if lost and self._work is not None and self._work.running:
+        lost = objection and (objection != SILENT or self._unheard >= LOOKS)
+        if lost and self._consented and self._work is not None and self._work.running:
             self._work.fail(f"stopped on the way: {objection}; see arbiter/engage and resume in docs/safety.md")
 
     def _check(self, checks: RobotChecks) -> Steps:
@@ -211,6 +215,7 @@ class FrankaNode(GraphNode):
         self._note(fault)
         if fault is not None and state is not None and state.phase in (Phase.READY, Phase.RUN):
             self._broken = state.episode_id, fault
+        self._unheard += 1
         self._heed()
         self._gate.close(self._closed(state, fault, (Phase.RUN, Phase.END)))  # after a run the arbiter still brakes
         self._gripper.closed = self._closed(state, fault, (Phase.RUN,))
