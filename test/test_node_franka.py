@@ -447,7 +447,7 @@ def test_twists_end_with_the_gate(start: Start) -> None:
     assert len(twists) == heard
 
 
-def test_at_its_end_crisp_is_told_nothing_and_servo_to_stop(start: Start) -> None:
+def test_at_its_end_crisp_is_told_nothing(start: Start) -> None:
     arm = start()
     told = arm.peer.take(PoseStamped, topics.TARGET, COMMAND)
     arm.run()
