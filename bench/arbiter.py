@@ -14,24 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from simulation import RESULTS, machine, table_of
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "bench"))
-
-from simulation import RESULTS, machine, table_of  # noqa: E402
-
-from irevla_ros.core.arbiter import Arbiter  # noqa: E402
-from irevla_ros.core.arbiter_config import ArbiterConfig, HandBack  # noqa: E402
-from irevla_ros.core.chunks import ActionChunk  # noqa: E402
-from irevla_ros.core.force import ForceConfig  # noqa: E402
-from irevla_ros.core.kinematics import Arm  # noqa: E402
-from irevla_ros.core.limits import Limits  # noqa: E402
-from irevla_ros.core.margins import MarginConfig  # noqa: E402
-from irevla_ros.core.rotation import POINTING_DOWN, Pose, inverse, log, multiply  # noqa: E402
-from irevla_ros.core.spec import ActionSpec  # noqa: E402
-from irevla_ros.core.types import ControlSource  # noqa: E402
-from irevla_ros.sim.panda import HOME  # noqa: E402
+from irevla_ros.core.arbiter import Arbiter
+from irevla_ros.core.arbiter_config import ArbiterConfig, HandBack
+from irevla_ros.core.chunks import ActionChunk
+from irevla_ros.core.force import ForceConfig
+from irevla_ros.core.kinematics import Arm
+from irevla_ros.core.limits import Limits
+from irevla_ros.core.margins import MarginConfig
+from irevla_ros.core.rotation import POINTING_DOWN, Pose, inverse, log, multiply
+from irevla_ros.core.spec import ActionSpec
+from irevla_ros.core.types import ControlSource
+from irevla_ros.sim.panda import HOME
 
 MS = 1_000_000
 SERVO_NS, PERIOD_NS = 20 * MS, 100 * MS
