@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from irevla_ros.core.types import Mode, Outcome
+from irevla_ros.data.paths import spool_of
 from irevla_ros.data.records import EpisodeRecord
 
 
@@ -29,11 +30,11 @@ def add_spool(parser: argparse.ArgumentParser) -> None:
 def _spool(word: str) -> Path:
     """The folder itself, or, of a run's folder, its practice; standard error says so."""
     folder = Path(word)
-    if not (folder / "practice").is_dir():
-        return folder
-    others = " (its demonstrations are in expert/)" if (folder / "expert").is_dir() else ""
-    print(f"{folder} is a run: its episodes of practice{others}", file=sys.stderr)
-    return folder / "practice"
+    spool = spool_of(folder)
+    if spool != folder:
+        others = " (its demonstrations are in expert/)" if (folder / "expert").is_dir() else ""
+        print(f"{folder} is a run: its episodes of practice{others}", file=sys.stderr)
+    return spool
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

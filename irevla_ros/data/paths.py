@@ -12,6 +12,11 @@ SIDE = ".side"
 _LATENTS = re.compile(r"(?P<id>.+)\.latents\.(?P<start>[0-9a-f]{12})\.safetensors")
 
 
+def spool_of(folder: Path) -> Path:
+    """``folder`` itself, or, of a run's folder, the spool of what its arms recorded."""
+    return folder / "practice" if (folder / "practice").is_dir() else folder
+
+
 def log_path(root: Path, episode_id: str) -> Path:
     return root / f"{episode_id}{LOG}"
 

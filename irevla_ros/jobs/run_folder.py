@@ -14,6 +14,7 @@ from irevla_ros import __version__
 from irevla_ros.core.config import dump_yaml, to_dict
 from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.core.types import CATEGORIES, Mode, Outcome
+from irevla_ros.data.paths import spool_of
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.jobs.config import RunConfig
 from irevla_ros.jobs.jsonfile import read_json, write_bytes
@@ -83,8 +84,7 @@ def demonstrated(config: RunConfig) -> Path | None:
     """
     if not config.demonstrations:
         return None
-    given = Path(config.demonstrations)
-    spool = given / "practice" if (given / "practice").is_dir() else given
+    spool = spool_of(Path(config.demonstrations))
     if not spool.is_dir() or not SpoolReader(spool).episodes(mode=Mode.DEMO, outcome=Outcome.SUCCESS):
         raise ConfigError(f"demonstrations = {config.demonstrations}", "a spool with successful episodes of mode demo",
                           "record some (irevla collect), or leave it out for simulated ones")  # fmt: skip
