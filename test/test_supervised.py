@@ -6,6 +6,7 @@ import colorsys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from irevla_ros.core.errors import ConfigError, DataError
+from irevla_ros.jobs.training import join_group
+from irevla_ros.jobs.workers import WorkerContext
 from irevla_ros.learn.augment import Augmentation
 from irevla_ros.learn.mixture import MixtureSampler
 from irevla_ros.learn.optim import DivergedError
@@ -23,6 +26,7 @@ from irevla_ros.policy.vla import VLA, build_vla
 from learn_toys import PixelBackbone
 
 Batch = tuple[Tensor, ...]
+ALONE = WorkerContext(rank=0, size=1)
 
 
 def make_vla(seed: int = 0) -> VLA:
@@ -92,8 +96,8 @@ def test_frozen_backbone_stays_and_equals_training_on_stored_latents() -> None:
     assert not torch.equal(make_vla().head.out.weight, vla.head.out.weight)
 
 
-def test_loss_module_works_under_distributed_data_parallel(tmp_path: object) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+def test_loss_module_works_under_distributed_data_parallel(tmp_path: Path) -> None:
+    join_group(ALONE, str(tmp_path / "meeting"))
     try:
         losses = []
         for wrap in (False, True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -93,7 +94,7 @@ def _train(
     batches = _batches(samples, batch, generator)
     if augmentation is not None:
         batches = augmented(batches, augmentation, generator)
-    dist.init_process_group("gloo", f"file://{meeting}", rank=context.rank, world_size=context.size)
+    join_group(context, meeting)
     try:
         wrapped: nn.Module = DistributedDataParallel(loss)
         learner = BehaviourCloning(loss, config, wrapped)
@@ -119,6 +120,18 @@ def _train(
             training.save(loss)
     finally:
         dist.destroy_process_group()
+
+
+def join_group(context: WorkerContext, meeting: str) -> None:
+    """Meet the other workers at the file ``meeting``; leave with ``dist.destroy_process_group``.
+
+    DistributedDataParallel must not be the last to refer to the group: it lets go of it with Python's lock held and
+    waits for gloo's thread, which wants that lock to let go of the last gradients; that worker then hangs. So the group
+    is kept until the next one is joined, when the wrapper, which is part of a reference cycle, has been collected.
+    """
+    gc.collect()
+    dist.init_process_group("gloo", f"file://{meeting}", rank=context.rank, world_size=context.size)
+    context.kept["group"] = dist.group.WORLD
 
 
 def _batches(samples: Samples, batch: int, generator: torch.Generator) -> Iterator[Batch]:
