@@ -340,7 +340,7 @@ def test_while_engaged_limits_only_become_safer() -> None:
     for wrong, why in (({"step_m": 0.08}, "limits.step_m may only become lower, from 0.07"),
                        ({"box_low": (0.3, -0.33, 0.02)}, "limits.box_low may only become higher"),
                        ({"gripper_hold_ns": 0}, "limits.gripper_hold_ns may only become higher"),
-                       ({"jerk_m_s3": 200.0}, "limits.jerk_m_s3 stays 300.0")):  # fmt: skip
+                       ({"jerk_m_s3": 200.0}, "limits.jerk_m_s3 stays 1400.0")):  # fmt: skip
         with pytest.raises(Refused, match=why):
             bench.arbiter.tune(tuned(**wrong))
     with pytest.raises(Refused, match="pose_ns stays"):

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import irevla_ros
 from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.limits import Limits
 from irevla_ros.core.rotation import POINTING_DOWN, Pose, angle_between, exp, multiply, unit
 from irevla_ros.core.shaper import PoseShaper, Rates, Shaper
 
@@ -51,6 +55,28 @@ def test_braking_comes_to_rest_where_it_said_and_in_the_time_it_said() -> None:
     made = outputs(shaper, round(rates.stop_s / DT))
     assert made[-1] == pytest.approx(rest) and (np.diff(made[:, 0]) >= -1e-12).all()
     assert not shaper.moving
+
+
+def franka() -> Limits:
+    """As shipped for the real arm."""
+    file = Path(irevla_ros.__file__).parent / "config" / "parameters" / "franka.yaml"
+    arbiter = yaml.safe_load(file.read_text())["/**/arbiter"]["ros__parameters"]
+    rates = ("speed_m_s", "speed_rad_s", "acceleration_m_s2", "acceleration_rad_s2", "jerk_m_s3", "jerk_rad_s3")
+    return Limits(**{name: arbiter[f"limits.{name}"] for name in rates})
+
+
+@pytest.mark.parametrize("limits", [Limits(), franka()], ids=["default", "franka"])
+def test_after_the_last_step_of_a_policy_that_died_the_target_stands_within_200_ms(limits: Limits) -> None:
+    """At full speed in position and orientation, with a step every 100 ms."""
+    start = Pose.of(np.zeros(3), np.asarray(POINTING_DOWN))
+    shaper = PoseShaper(limits.moving, limits.turning, POINTING_DOWN, round(DT * 1e9), start)
+    for number in range(1, 11):
+        turned = multiply(exp(np.array([0.0, 0.0, 0.1 * number * limits.speed_rad_s])), np.asarray(POINTING_DOWN))
+        shaper.aim(Pose.of(np.array([0.1 * number * limits.speed_m_s, 0.0, 0.0]), turned), 100_000_000)
+        made = [shaper.step() for _ in range(5)]
+    made += [shaper.step() for _ in range(5)]
+    assert not shaper.moving  # ten periods after the last step
+    assert made[-1].p[0] == pytest.approx(limits.speed_m_s) and np.linalg.norm(made[4].p - made[3].p) > 0.01 * limits.speed_m_s
 
 
 def test_a_lower_speed_counts_at_once() -> None:

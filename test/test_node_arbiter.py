@@ -601,7 +601,7 @@ def test_the_last_words_bring_the_target_to_rest() -> None:
             assert process.finish()[0] == 0
             ways = np.diff([at(message)[1] for _, message in rest.targets])
             assert ways.min() < -1e-3 and ways.max() <= 0  # it was moving, and is not called back to where the arm is
-            assert len(rest.targets) - before > 3 and abs(ways[-1]) < np.abs(ways).max() / 4  # but brakes
+            assert len(rest.targets) > before and abs(ways[-1]) < np.abs(ways).max() / 4  # but brakes
 
 
 # ---- nobody moves an arm on that nobody can stop ----------------------------------------------------------------------

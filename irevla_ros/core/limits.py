@@ -58,10 +58,10 @@ class Limits:
     step_rad: float = limit(0.26, Safer.LOWER)
     speed_m_s: float = limit(0.70, Safer.LOWER)
     speed_rad_s: float = limit(2.6, Safer.LOWER)
-    acceleration_m_s2: float = 10.0
-    acceleration_rad_s2: float = 40.0
-    jerk_m_s3: float = 300.0
-    jerk_rad_s3: float = 1200.0
+    acceleration_m_s2: float = 14.0
+    acceleration_rad_s2: float = 52.0
+    jerk_m_s3: float = 1400.0
+    jerk_rad_s3: float = 5200.0
     leash_m: float = limit(0.15, Safer.LOWER)
     leash_rad: float = limit(0.90, Safer.LOWER)
     home: tuple[float, float, float, float] = POINTING_DOWN
