@@ -1,4 +1,4 @@
-"""Faults injected for real into the running graph, one arm in real time: `python bench/graph_faults.py` (about 12 minutes).
+"""Faults injected for real into the running graph, one arm in real time: `python bench/graph_faults.py` (about 4 minutes).
 
 Every node is killed in turn with kill -9; the camera dies, freezes, its clock jumps, it sends rubbish; a head is announced
 that is corrupted, foreign or out of the folder; rubbish arrives on every topic; a subscriber stops reading; the disk runs
