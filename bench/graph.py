@@ -2,8 +2,9 @@
 both backends in turn, so that the load of a busy machine hits them alike.
 
 rate: control steps/s of `irevla up sim` in lock step, over all arms, and CPU milliseconds a step by node, while the
-learner practises. latency: one arm in real time at 10 Hz: from the capture stamp of an observation to the command that
-answers it, with and without the policy's inference. Writes bench/results/graph.md and .json.
+learner practises. latency: one arm in real time at 10 Hz: from the capture stamp of an observation to the arbiter's step that
+answers it, with and without the policy's inference, and to the first target after it, of which the arbiter sends one every
+20 ms. Writes bench/results/graph.md and .json.
 """
 
 from __future__ import annotations
@@ -55,10 +56,15 @@ def latency(seconds: float, folder: Path) -> dict[str, Any]:
         time.sleep(seconds)
         # Stamps are of the system clock, the arbiter's record of the monotonic one: both of this machine.
         offset = time.time_ns() - time.monotonic_ns()
-        taken = [(step.wall_ns + offset - step.stamp_ns) / 1e6 for _, step in watch.acts(start)]
+        acts = [step for _, step in watch.acts(start)]
+        taken = [(step.wall_ns + offset - step.stamp_ns) / 1e6 for step in acts]
+        targets = np.array([at for at, _ in watch.targets])
+        sent = [(targets[next_one] + offset - step.stamp_ns) / 1e6 for step in acts
+                if (next_one := int(np.searchsorted(targets, step.wall_ns))) < len(targets)]  # fmt: skip
         values = watch.health["/policy"][2]
         del up
-    return {"taken_ms": taken, "inference_ms": {name: float(values[f"inference.{name}_ms"]) for name in ("p50", "p99")}}
+    inference = {name: float(values[f"inference.{name}_ms"]) for name in ("p50", "p99")}
+    return {"taken_ms": taken, "sent_ms": sent, "inference_ms": inference}
 
 
 def measure(backend: Backend, *arguments: str) -> dict[str, Any]:
@@ -79,10 +85,11 @@ def in_turn(backends: Iterable[Backend], rounds: int, seconds: str) -> list[dict
 
 
 def summary(backend: Backend, found: list[dict[str, Any]]) -> dict[str, Any]:
-    taken = np.concatenate([one["taken_ms"] for one in found])
-    p50, p99 = (float(np.percentile(taken, q)) for q in (50, 99))
+    taken, sent = (np.concatenate([one[name] for one in found]) for name in ("taken_ms", "sent_ms"))
+    p50, p99, sent_p50, sent_p99 = (float(np.percentile(times, q)) for times in (taken, sent) for q in (50, 99))
     inference = {name: float(np.median([one["inference_ms"][name] for one in found])) for name in ("p50", "p99")}
     return {"backend": backend.value, "rounds": len(found), "n": len(taken), "p50_ms": p50, "p99_ms": p99,
+            "sent_p50_ms": sent_p50, "sent_p99_ms": sent_p99,
             "inference_ms": inference, "overhead_p50_ms": p50 - inference["p50"],
             "load_1min": max(one["load_1min"] for one in found)}  # fmt: skip
 
@@ -97,11 +104,14 @@ def markdown(results: dict[str, Any]) -> str:
              ", ".join(f"{name} {ms:.1f}" for name, ms in r["cpu_ms_per_step"].items())] for r in results["rate"]]  # fmt: skip
     text += "## Lock step, while the learner practises\n\n"
     text += table_of(["backend", "arms", "steps/s in all", "cores", "episodes", "load", "CPU ms a step"], rows)
-    text += "\n## Real time, 10 Hz: capture stamp to command\n\n"
-    text += table_of(["backend", "n", "p50 ms", "p99 ms", "inference p50 ms", "inference p99 ms", "overhead p50 ms", "load"],
+    text += "\n## Real time, 10 Hz: capture stamp to the arbiter's step\n\n"
+    text += "Sent: to the first target after it; the arbiter sends one every 20 ms, whenever a step comes.\n\n"
+    text += table_of(["backend", "n", "p50 ms", "p99 ms", "inference p50 ms", "inference p99 ms", "overhead p50 ms",
+                      "sent p50 ms", "sent p99 ms", "load"],
                      [[one["backend"], one["n"], f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}",
                        f"{one['inference_ms']['p50']:.1f}", f"{one['inference_ms']['p99']:.1f}",
-                       f"{one['overhead_p50_ms']:.1f}", one["load_1min"]] for one in results["latency"]])  # fmt: skip
+                       f"{one['overhead_p50_ms']:.1f}", f"{one['sent_p50_ms']:.1f}", f"{one['sent_p99_ms']:.1f}",
+                       one["load_1min"]] for one in results["latency"]])  # fmt: skip
     return text
 
 
