@@ -60,7 +60,7 @@ class TestDescription:
 
         _, actions = self.expand(name, run=str(tmp_path / "run"))
         graph = load_graph(name)
-        expected = sorted(spec.program or node for node, spec in graph.nodes.items()
+        expected = sorted(spec.program or node for node, spec in graph.nodes.items() if not spec.front
                           for _ in (graph.arms if spec.each == "arm" else ("",)))  # fmt: skip
         assert sorted(action.node_executable for action in actions if isinstance(action, Node)) == expected
         assert {action.node_package for action in actions if isinstance(action, Node)} == {"irevla_ros"}
