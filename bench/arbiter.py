@@ -68,7 +68,7 @@ class Cell:
         arbiter.pose(self.at.position, self.at.quaternion, self.now, self.wall)
         arbiter.joints(NAMES, self.joints, self.now, self.wall)
         arbiter.wrench((1.0, 2.0, 3.0), (0.1, 0.2, 0.3), self.now, self.wall)
-        arbiter.deadman(True, self.wall)
+        arbiter.deadman(True, self.now, self.now, self.wall)
         if human is not None:
             arbiter.human(True, human, (0.0, 0.0, 0.0), None, self.now, self.wall)
         if decides:

@@ -222,22 +222,26 @@ def test_the_fingers_alone_are_no_joint_states() -> None:
     assert bench.chunk() and bench.tick().hold is not Hold.JOINTS_STALE
 
 
+def hold(bench: Servo, held: bool = True, age_ms: int = 0) -> None:
+    bench.arbiter.deadman(held, bench.now - age_ms * MS, bench.now, bench.wall)
+
+
 def test_the_deadman_must_be_held_and_was_let_go_by_silence() -> None:
     bench = Servo(ArbiterConfig(deadman_ns=200 * MS))
     with pytest.raises(Refused, match="engage: the deadman was let go: the operator holds the deadman; hold it, then resume"):
         bench.engage()
     assert bench.arbiter.fault is None
-    bench.arbiter.deadman(True, bench.wall)
+    hold(bench)
     bench.engage()
     bench.lives(0.2, policy=FORWARD)
     assert bench.arbiter.fault is None
     bench.lives(0.02, policy=FORWARD)
     assert bench.last.hold is Hold.DEADMAN
-    bench.arbiter.deadman(True, bench.wall)
+    hold(bench)
     bench.lives(0.1, policy=FORWARD)
     assert bench.last.hold is Hold.DEADMAN
     bench.arbiter.resume(bench.wall)
-    bench.arbiter.deadman(False, bench.wall)
+    hold(bench, False)
     bench.lives(0.02)
     assert bench.last.hold is Hold.DEADMAN
     with pytest.raises(Refused, match="resume: the deadman was let go"):
@@ -247,12 +251,48 @@ def test_the_deadman_must_be_held_and_was_let_go_by_silence() -> None:
 @pytest.mark.parametrize("silence", [0, 300 * MS])
 def test_a_deadman_that_is_held_again_before_the_next_tick_was_let_go(silence: int) -> None:
     bench = Servo(ArbiterConfig(deadman_ns=200 * MS))
-    bench.arbiter.deadman(True, bench.wall)
+    hold(bench)
     bench.engage()
     if not silence:
-        bench.arbiter.deadman(False, bench.wall)
-    bench.arbiter.deadman(True, bench.wall + silence)
+        hold(bench, False)
+    bench.arbiter.deadman(True, bench.now + silence + 1, bench.now + silence + 1, bench.wall + silence + 1)
     assert bench.arbiter.fault is Hold.DEADMAN
+
+
+def test_a_press_counts_from_when_it_was_and_not_from_when_it_was_heard_of() -> None:
+    """Words that wait in a queue come one after the other once somebody reads them; by then the hand may be off."""
+    bench = Servo(ArbiterConfig(deadman_ns=200 * MS))
+    hold(bench, age_ms=120)
+    bench.engage()
+    bench.lives(0.08, policy=FORWARD)  # until 200 ms after the press
+    assert bench.arbiter.fault is None
+    hold(bench, age_ms=201)
+    bench.lives(0.02, policy=FORWARD)
+    assert bench.last.hold is Hold.DEADMAN
+    assert bench.arbiter.counts["deadman.late"] == 1
+
+
+def test_no_press_undoes_a_later_release_and_none_comes_from_the_future() -> None:
+    bench = Servo(ArbiterConfig(deadman_ns=200 * MS))
+    hold(bench, False, age_ms=50)
+    for age_ms in (150, 50, -51):
+        hold(bench, age_ms=age_ms)
+        with pytest.raises(Refused, match="the deadman was let go"):
+            bench.engage()
+    hold(bench, age_ms=49)
+    bench.engage()
+
+
+def test_a_release_counts_however_late_and_a_clock_that_went_back_does_not_bar_the_hand_for_long() -> None:
+    bench = Servo(ArbiterConfig(deadman_ns=200 * MS))
+    hold(bench)
+    bench.engage()
+    hold(bench, False, age_ms=10_000)
+    assert bench.arbiter.fault is Hold.DEADMAN
+    hold(bench, False, age_ms=-10_000)  # stamped before the clock went back
+    bench.now, bench.wall = bench.now + 20 * MS, bench.wall + 20 * MS
+    hold(bench)
+    bench.arbiter.resume(bench.wall)
 
 
 def test_a_stop_lasts_until_it_is_resumed_over_episodes_too() -> None:

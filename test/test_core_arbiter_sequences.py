@@ -205,7 +205,7 @@ class World:
             if in_order and math.isfinite(self.force):
                 self.seen["wrench"] = self.wall
         if self.alive["deadman"]:
-            arbiter.deadman(True, self.wall)
+            arbiter.deadman(True, self.now, self.now, self.wall)
             self.seen["deadman"] = self.wall
         if self.alive["human"] and self.period % 2 == 0:
             twist = self.twist.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -30,10 +31,10 @@ from irevla_ros.nodes.parameters.reading import parameter_names
 from irevla_ros.nodes.sim import SimNode
 from irevla_ros.ros import Parameter
 from irevla_ros.ros.messages import (
-    Bool,
     CameraInfo,
     JointState,
     JointTrajectory,
+    Joy,
     PoseStamped,
     Trigger,
     TwistStamped,
@@ -515,14 +516,18 @@ def test_limits_become_safer_while_the_arm_is_engaged_and_nothing_else() -> None
         assert arbiter.get_parameter("limits.step_m").value == 0.02
 
 
+def press(stamp_ns: int) -> Joy:
+    return Joy(header=convert.header(stamp_ns, ""), buttons=numbers("i", [1]))
+
+
 def test_the_deadman_must_be_held_while_the_arm_is_engaged() -> None:
     with real_time(deadman_s=0.2) as (arbiter, rest):
         bench = Bench(arbiter, rest)
-        hand = rest.create_publisher(Bool, topics.DEADMAN, SENSOR)
+        hand = rest.create_publisher(Joy, topics.DEADMAN, SENSOR)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         spin_for(0.3, arbiter, rest)
         assert not arbiter._engaged and arbiter._core.fault is None
-        held = rest.every(0.05, lambda: hand.publish(Bool(data=True)))
+        held = rest.every(0.05, lambda: hand.publish(press(rest.now_ns())))
         bench.spin(lambda: arbiter._engaged)
         bench.drives_until(lambda: len(bench.acted) > 1)
         held.cancel()
@@ -533,6 +538,28 @@ def test_the_deadman_must_be_held_while_the_arm_is_engaged() -> None:
         before = len(bench.acted)
         arbiter._resume()
         bench.drives_until(lambda: len(bench.acted) > before)
+
+
+def test_a_deadman_that_comes_late_is_not_held() -> None:
+    """Repeated by somebody who delays it, or waiting in the queue of a process that was held up."""
+    with real_time(deadman_s=0.2) as (arbiter, rest):
+        bench = Bench(arbiter, rest)
+        hand = rest.create_publisher(Joy, topics.DEADMAN, SENSOR)
+        rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
+        delayed = rest.every(0.05, lambda: hand.publish(press(rest.now_ns() - 300 * MS)))
+        bench.spin(lambda: arbiter._core.counts.get("deadman.late", 0) > 5)
+        spin_for(0.3, arbiter, rest)
+        assert not arbiter._engaged
+        delayed.cancel()
+        held = rest.every(0.05, lambda: hand.publish(press(rest.now_ns())))
+        bench.spin(lambda: arbiter._engaged)
+        held.cancel()
+        for _ in range(6):
+            hand.publish(press(rest.now_ns()))
+        time.sleep(0.3)  # nobody reads
+        late = arbiter._core.counts["deadman.late"]
+        bench.spin(lambda: arbiter._core.fault is Hold.DEADMAN)
+        bench.spin(lambda: arbiter._core.counts["deadman.late"] >= late + 5)
 
 
 def test_the_script_moves_the_arm_in_a_reset_and_its_way_is_no_step_of_the_episode() -> None:

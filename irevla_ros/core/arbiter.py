@@ -98,10 +98,10 @@ class Arbiter:
         self.robot.push_wrench(force, torque, stamp_ns, wall_ns, self.config)
         self._note_fault(wall_ns)  # what is gone again by the next tick counts, too
 
-    def deadman(self, held: bool, wall_ns: int) -> None:
-        """The operator holds the deadman, or does not. What was said last counts for ``deadman_ns``."""
+    def deadman(self, held: bool, stamp_ns: int, now_ns: int, wall_ns: int) -> None:
+        """The operator held the deadman at ``stamp_ns``, or did not. That counts for ``deadman_ns`` from then on."""
         self._note_fault(wall_ns)  # silence or a release before the next tick counts, too
-        self._faults.deadman(held, wall_ns)
+        self._counts["deadman.late"] += not self._faults.deadman(self.config, held, now_ns - stamp_ns, wall_ns)
         self._note_fault(wall_ns)
 
     def observe(self, stamp_ns: int) -> None:

@@ -29,7 +29,7 @@ class ArbiterConfig:
     simulated time is not wall time); min_tick_ns: wall time between two steps; pose_ns, command_ns, human_ns: freshness;
     chunk_age_ns: of a chunk's observation at each of its actions; ahead_ns: how far stamps may lie ahead of ``now_ns``;
     jump_ns: see ``StampGuard``; release_ns: wall time for which the human must have let go before anybody else moves the arm;
-    deadman_ns: how old the word that the operator holds the deadman may be, 0 where there is none; longest_chunk: actions.
+    deadman_ns: how long ago the operator may have been seen to hold the deadman, 0 where there is none; longest_chunk: actions.
 
     In lock step the simulator waits for slow inference: set the freshness limits to seconds there."""
 

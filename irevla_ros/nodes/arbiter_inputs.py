@@ -8,7 +8,7 @@ from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.ros.messages import Bool, JointState, PoseStamped, TwistStamped, WrenchStamped
+from irevla_ros.ros.messages import JointState, Joy, PoseStamped, TwistStamped, WrenchStamped
 from irevla_ros.ros.qos import COMMAND, SENSOR
 
 OPEN_M, CLOSED_M = 0.08, 0.0
@@ -27,7 +27,7 @@ class RobotInputs:
         if core.config.force.watched:
             node.create_subscription(WrenchStamped, topics.WRENCH, self._wrench, SENSOR)
         if core.config.deadman_ns:
-            node.create_subscription(Bool, topics.DEADMAN, self._deadman, SENSOR)
+            node.create_subscription(Joy, topics.DEADMAN, self._deadman, SENSOR)
 
     def _pose(self, message: PoseStamped) -> None:
         if message.header.frame_id != self._frame:
@@ -49,8 +49,9 @@ class RobotInputs:
         self._core.wrench((force.x, force.y, force.z), (torque.x, torque.y, torque.z), convert.stamp_of(message.header),
                           self._node.wall_ns())  # fmt: skip
 
-    def _deadman(self, message: Bool) -> None:
-        self._core.deadman(bool(message.data), self._node.wall_ns())
+    def _deadman(self, message: Joy) -> None:
+        held, stamp_ns = list(message.buttons[:1]) == [1], convert.stamp_of(message.header)
+        self._core.deadman(held, stamp_ns, self._node.now_ns(), self._node.wall_ns())
 
 
 class HumanInputs:
