@@ -44,10 +44,11 @@ class Consenting(GraphNode):
 
 
 class Cell:
-    """A franka node, the rest of the graph as far as it needs one, and an arbiter that consents."""
+    """A franka node, the rest of the graph as far as it needs one, and an arbiter that consents. ``fake``: its process."""
 
-    def __init__(self) -> None:
-        self.peer, self.arbiter, self.node = Peer(), Consenting(), FrankaNode()
+    def __init__(self, fake: Process, arbiter: Callable[[], Any]) -> None:
+        self.fake = fake
+        self.peer, self.arbiter, self.node = Peer(), arbiter(), FrankaNode()
         self.peer.machine.config = EpisodeConfig(("robot",), reset_ns=10**12)
         self._executor = SingleThreadedExecutor()  # one for all its life, as in a process
         for node in (self.peer, self.arbiter, self.node):
@@ -57,8 +58,9 @@ class Cell:
         self.done: list[ResetDone] = self.peer.hear(ResetDone, topics.RESET_DONE)
         self.asked: list[Request] = self.peer.hear(Request, topics.REQUEST)
         self.health = self.peer.health_of("/franka")
-        self.targets = self.arbiter.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
-        self.grip = self.arbiter.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
+        if arbiter is Consenting:  # the real one speaks for itself
+            self.targets = self.arbiter.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
+            self.grip = self.arbiter.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
 
     def until(self, predicate: Callable[[], Any], timeout_s: float = DEADLINE_S) -> None:
         end = time.monotonic() + timeout_s
@@ -141,13 +143,13 @@ def words(parameters: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def cell(fake: dict[str, Any] | None = None, **parameters: str) -> Iterator[Cell]:
+def cell(fake: dict[str, Any] | None = None, arbiter: Callable[[], Any] = Consenting, **parameters: str) -> Iterator[Cell]:
     """A fake with these parameters and a node with those; a dot in a parameter's name is written as two underscores."""
     given = QUICK | {name.replace("__", "."): value for name, value in parameters.items()}
     with Process("--ros-args", *words(fake or {}), script=FAKE) as process:
         process.expect("fake franka ready")
-        with opened(["irevla", "--ros-args", *words(given)]):
-            made = Cell()
+        with opened(["irevla", "--ros-args", "-r", f"arbiter:{topics.TARGET}:={topics.TARGET_IN}", *words(given)]):
+            made = Cell(process, arbiter)
             try:
                 yield made
             finally:

@@ -96,8 +96,12 @@ class Broadcaster(Node):
         for name in errors:
             setattr(state.current_errors, name, True)
         state.measured_joint_state = JointState(name=JOINTS, position=arm.joints().tolist(), velocity=arm.velocities().tolist())
-        tip = arm.tip()
+        tip, rubbish = arm.tip(), self._world.rubbish
+        if rubbish == "joints":
+            state.measured_joint_state.position = [float("nan")] * 7
         state.o_t_ee = pose_message(Pose.of(tip.p + [0, 0, self._world.tcp_off_m], tip.quaternion), 0, self._world.frame)
+        if rubbish == "pose":
+            state.o_t_ee.pose.position.x = float("nan")
         force = state.o_f_ext_hat_k.wrench.force
         force.x, force.y, force.z = map(float, arm.force())
         state.control_command_success_rate = 1.0

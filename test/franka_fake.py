@@ -25,13 +25,14 @@ from tf2_msgs.msg import TFMessage
 
 from franka_actions import ActionNode, GripperNode, JointTrajectory
 from franka_arm import FakeArm
-from franka_drivers import Broadcaster, ControllerManager, Crisp, Servo
+from franka_drivers import JOINTS, Broadcaster, ControllerManager, Crisp, Servo
 from franka_robot import Robot
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.graph_messages import SimState
 from irevla_ros.nodes.convert import header, image_message
 from irevla_ros.ros.qos import EVENT, LATCHED, SENSOR
 
+FINGERS = ["fr3_finger_joint1", "fr3_finger_joint2"]
 PHYSICS_HZ, STATE_HZ, JOINT_HZ, TF_HZ, CAMERA_HZ = 60.0, 100.0, 30.0, 20.0, 10.0
 
 
@@ -46,18 +47,20 @@ class World(Node):
 
         self.arm = FakeArm(parameter("suite", "demo"))
         distro, force, shows = parameter("distro", "jazzy"), parameter("reflex_n", 1000.0), parameter("reflex_shows", True)
-        self.robot = Robot(self.arm, distro, force, shows)
         self.fake_hardware = parameter("fake_hardware", False)
+        self.robot = Robot(self.arm, distro, force, shows, self.fake_hardware)
         self.frame = parameter("frame", "base")
+        self.rubbish = parameter("rubbish", "")  # the part of the state that is NaN: pose or joints
         self.tcp_off_m = parameter("tcp_off_m", 0.0)  # what Desk's end effector is off TF's
         self.clock_off_s = parameter("clock_off_s", 0.0)
         self.state_hz = parameter("state_hz", STATE_HZ)
         self._state: EpisodeState | None = None
-        self._shown: list[float] = []
+        self._shown = [float(angle) for angle in self.arm.joints()]
         self._images = self.create_publisher(Image, "camera/front/image_raw", SENSOR)
         self._infos = self.create_publisher(CameraInfo, "camera/front/camera_info", SENSOR)
         self._judged = self.create_publisher(String, "sim/state", EVENT)
         self._joints = self.create_publisher(JointState, "joint_states", 10)
+        self._driver_joints = self.create_publisher(JointState, "franka/joint_states", 10)
         self._tf = self.create_publisher(TFMessage, "/tf", 100)
         self.create_subscription(String, "episode/state", self._on_state, LATCHED)
         self.create_service(Trigger, "fake/reflex", self._reflex)
@@ -77,11 +80,15 @@ class World(Node):
         self.robot.watch()
 
     def _show_joints(self) -> None:
-        """joint_state_publisher: it goes on with the last ones, newly stamped, when joint_state_broadcaster is inactive."""
-        names = [f"fr3_joint{n}" for n in range(1, 8)] + ["fr3_finger_joint1", "fr3_finger_joint2"]
+        """joint_state_broadcaster, which repeats the last ones, newly stamped, on hardware that has failed (Humble); and
+        joint_state_publisher, which does so whatever happens to the other."""
+        arm = JointState(header=header(self.now_ns()), name=JOINTS, position=self._shown)
         if self.robot.controllers["joint_state_broadcaster"].active:
-            self._shown = [float(p) for p in (*self.arm.joints(), self.arm.width() / 2, self.arm.width() / 2)]
-        self._joints.publish(JointState(header=header(self.now_ns()), name=names, position=self._shown))
+            if self.robot.hardware == "active":
+                arm.position = self._shown = self.arm.joints().tolist()
+            self._driver_joints.publish(arm)
+        fingers = [self.arm.width() / 2] * 2
+        self._joints.publish(JointState(header=arm.header, name=[*JOINTS, *FINGERS], position=[*self._shown, *fingers]))
 
     def _show_transform(self) -> None:
         """robot_state_publisher."""

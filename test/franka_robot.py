@@ -28,7 +28,7 @@ class Robot:
     the last state). reflex_n: contact force of the reflex; reflex_shows: whether robot_mode 4 and the error are published
     before the hardware component fails, which in reality is a matter of luck."""
 
-    def __init__(self, arm: FakeArm, distro: str, reflex_n: float, reflex_shows: bool) -> None:
+    def __init__(self, arm: FakeArm, distro: str, reflex_n: float, reflex_shows: bool, fake_hardware: bool) -> None:
         self.arm, self.distro, self.reflex_n, self._shows = arm, distro, reflex_n, reflex_shows
         self.lock = threading.RLock()
         self.mode, self.errors = RobotMode.IDLE, set[str]()
@@ -42,6 +42,8 @@ class Robot:
             CRISP: Controller("crisp_controllers/CartesianController", commands=True),
             TRAJECTORY: Controller("joint_trajectory_controller/JointTrajectoryController", commands=True),
         }
+        if fake_hardware:
+            del self.controllers["franka_robot_state_broadcaster"]
         self.activated: list[str] = []  # since the controllers last looked
 
     def commanding(self) -> str:

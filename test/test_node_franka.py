@@ -24,14 +24,16 @@ from irevla_ros.core.graph_messages import Consent  # noqa: E402
 from irevla_ros.core.reset_motion import ResetMotionConfig  # noqa: E402
 from irevla_ros.core.rotation import POINTING_DOWN, Pose  # noqa: E402
 from irevla_ros.nodes import convert, topics  # noqa: E402
+from irevla_ros.nodes.arbiter import ArbiterNode  # noqa: E402
 from irevla_ros.nodes.franka.command import SERVO  # noqa: E402
 from irevla_ros.nodes.franka.doctor import examine  # noqa: E402
 from irevla_ros.nodes.franka.procedure import Procedure, achieve  # noqa: E402
-from irevla_ros.ros.messages import JointState, PoseStamped, String, TwistStamped  # noqa: E402
-from irevla_ros.ros.qos import COMMAND  # noqa: E402
+from irevla_ros.ros.messages import JointState, PoseStamped, String, TwistStamped, WrenchStamped  # noqa: E402
+from irevla_ros.ros.qos import COMMAND, SENSOR  # noqa: E402
 from ros_toys import Process  # noqa: E402
 
 Start = Callable[..., Cell]
+WATCHED = {"arbiter:margins.arm": "fr3", "arbiter:await_engage": "true"}
 
 
 @pytest.fixture
@@ -39,9 +41,9 @@ def start() -> Iterator[Start]:
     """Starts a fake with these parameters and a cell with those; until its state is heard."""
     with ExitStack() as stack:
 
-        def begin(fake: dict[str, Any] | None = None, **parameters: str) -> Cell:
+        def begin(fake: dict[str, Any] | None = None, **parameters: Any) -> Cell:
             made = stack.enter_context(cell(fake, **parameters))
-            made.until(lambda: made.widths and (made.poses or "frame" in (fake or {})))
+            made.until(lambda: made.widths and (made.poses or {"frame", "rubbish"} & set(fake or {})))
             return made
 
         yield begin
@@ -131,7 +133,7 @@ def test_a_recovery_needs_no_fault_of_the_arbiter_but_may_precede_the_engage(sta
     arm.pause(0.3)
     assert arm.trigger("robot/recover").success
     arm.until(lambda: "external force" in arm.health().get("recovery", ""))
-    assert arm.node._fault() is not None
+    assert arm.node._arm.fault() is not None
     arm.arbiter.hindrance = ""
     arm.pause(0.3)
     assert arm.trigger("robot/recover").success  # a robot with a fault has no state to engage by
@@ -282,6 +284,57 @@ def test_the_drivers_silence_is_a_fault_though_joint_states_go_on(start: Start) 
     assert len(arm.poses) == heard
 
 
+@pytest.mark.parametrize("fake_hardware", ["false", "true"])
+def test_when_the_driver_is_dead_repeated_joint_states_are_no_state_of_the_arm(start: Start, fake_hardware: str) -> None:
+    """joint_state_publisher outlives ros2_control_node, and repeats what it heard last, with new stamps."""
+
+    arm = start({"fake_hardware": fake_hardware}, arbiter=ArbiterNode, **WATCHED)
+    joints = arm.peer.take(JointState, topics.JOINTS, SENSOR)
+    arm.until(lambda: joints and arm.trigger("arbiter/engage").success)
+    last = joints[-1]
+    repeated = arm.peer.create_publisher(JointState, "joint_states", 10)
+    arm.peer.every(0.03, lambda: repeated.publish(JointState(header=convert.header(arm.now_ns(), ""), name=last.name,
+                                                             position=last.position)))  # fmt: skip
+    arm.fake.kill()
+    arm.until(lambda: "no state from the robot" in arm.health().get("robot", ""))
+    assert "too old" in arm.trigger("arbiter/engage").message
+    arm.restart()
+    heard = len(arm.poses), len(joints)
+    arm.pause(1.5)
+    assert (len(arm.poses), len(joints)) == heard
+    assert "too old" in arm.trigger("arbiter/engage").message
+
+
+@pytest.mark.parametrize("fake_hardware", ["false", "true"])
+def test_what_a_failed_component_repeats_is_not_passed_on(start: Start, fake_hardware: str) -> None:
+    arm = start({"fake_hardware": fake_hardware, "distro": "humble", "reflex_shows": "false"})
+    taken = [arm.peer.take(JointState, topics.JOINTS, SENSOR), arm.peer.take(WrenchStamped, topics.WRENCH, SENSOR), arm.poses]
+    driver = arm.peer.take(JointState, "franka/joint_states", SENSOR)
+    arm.until(lambda: taken[0] and (taken[1] or fake_hardware == "true"))
+    assert arm.trigger("fake/reflex").success
+    arm.until(lambda: "unconfigured" in arm.health().get("robot", ""))
+    heard, repeated = list(map(len, taken)), len(driver)
+    arm.pause(0.5)
+    assert list(map(len, taken)) == heard
+    assert len(driver) > repeated
+
+
+@pytest.mark.parametrize("wrong", [{"frame": "fr3_link0"}, {"rubbish": "pose"}, {"rubbish": "joints"}])
+def test_mode_and_errors_are_seen_whatever_is_wrong_with_the_rest_of_the_state(start: Start, wrong: dict[str, str]) -> None:
+    arm = start(wrong | {"distro": "humble"})  # where the state goes on after the fault
+    wrenches = arm.peer.take(WrenchStamped, topics.WRENCH, SENSOR)
+    arm.until(lambda: wrenches)
+    assert bool(arm.poses) == ("joints" in wrong.values())
+    if "joints" in wrong.values():
+        assert arm.trigger("fake/reflex").success
+        arm.until(lambda: arm.health().get("robot") == "ERROR: reflex (cartesian_reflex)")
+        return
+    assert arm.trigger("fake/user_stop").message == "pressed"
+    arm.until(lambda: arm.health().get("robot") == "ERROR: the user stop is pressed")
+    assert arm.trigger("fake/user_stop").message == "released"
+    assert "the user stop is pressed; look at the arm, then call robot/recover" in arm.reset().failure
+
+
 def test_a_goal_that_nobody_waits_for_any_more_is_cancelled_once_it_is_accepted(start: Start) -> None:
     arm = start()
     client = ActionClient(arm.node, PTPMotion, "action_server/ptp_motion")
@@ -367,7 +420,7 @@ def test_fake_hardware_has_joint_states_alone(start: Start) -> None:
     arm = start({"fake_hardware": "true"}, reset__by="trajectory")
     assert arm.reset().failure == ""
     assert in_start_box(arm.tip)
-    arm.until(lambda: arm.health().get("state") == "OK: from joint_states")
+    arm.until(lambda: arm.health().get("state") == "OK: from franka/joint_states")
 
 
 def test_servo_gets_fresh_twists_and_the_arm_stops_without(start: Start) -> None:
@@ -424,7 +477,7 @@ def test_a_fault_that_comes_and_goes_within_the_run_ends_it_and_no_target_passes
     assert arm.trigger("fake/user_stop").message == "pressed"
     arm.until(lambda: arm.node._gate.closed)
     assert not [one for one in arm.asked if one.verb is Verb.FAULT]
-    arm.node._fault = lambda: None  # as when it was released at once and recovered from elsewhere
+    arm.node._arm.fault = lambda: None  # as when it was released at once and recovered from elsewhere
     arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
     assert "there was a fault in this run" in arm.node._gate.closed
     arm.drive(before + [0.0, 0.0, 0.05], 1.0)

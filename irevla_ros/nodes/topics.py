@@ -7,7 +7,7 @@ from irevla_ros.ros.qos import SENSOR
 
 POSE = "current_pose"
 WRENCH = "external_wrench"
-JOINTS = "joint_states"
+JOINTS = "current_joints"
 GRIPPER = "gripper/joint_states"
 SIM_STATE = "sim/state"
 ACTION = "policy/action"

@@ -16,7 +16,7 @@ from irevla_ros.nodes import topics
 from irevla_ros.nodes.franka.command import SERVO, full_name
 from irevla_ros.nodes.franka.controllers import Controllers
 from irevla_ros.nodes.franka.gripper import NAME as GRIPPER
-from irevla_ros.nodes.franka.state import HAS_FRANKA_MSGS, ArmState
+from irevla_ros.nodes.franka.state import HAS_FRANKA_MSGS, JOINTS, ArmState
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.franka import Commands, FrankaConfig
 
@@ -62,7 +62,7 @@ class RobotChecks:
         elif state.fresh():
             yield Finding("state", Level.OK, f"from {state.source}")
         else:
-            names = [node.resolve_topic_name(topic) for topic in (f"{config.broadcaster}/robot_state", topics.JOINTS)]
+            names = [node.resolve_topic_name(topic) for topic in (f"{config.broadcaster}/robot_state", JOINTS)]
             yield Finding("state", Level.ERROR, f"nothing on {' and '.join(names)} in the last {config.silent_ns / SECOND:g} s",
                           "start the robot's driver in this namespace (bringup:=true)")  # fmt: skip
         yield frames_agree(config.checks, state.pose, self._transform(), config.frame, config.tip)
@@ -75,7 +75,7 @@ class RobotChecks:
         if not node.count_subscribers(self._command):
             yield Finding(f"listeners to {self._command}", Level.ERROR, "nobody",
                           f"load and configure {config.controller or 'Servo'} in this namespace")  # fmt: skip
-        states = (f"{config.broadcaster}/robot_state", topics.JOINTS, f"{GRIPPER}/joint_states")
+        states = (f"{config.broadcaster}/robot_state", JOINTS, f"{GRIPPER}/joint_states")
         watched = (self._command, topics.TARGET_IN, *states)
         for topic in watched:
             yield qos_agrees(node.resolve_topic_name(topic), self._mismatches(node.resolve_topic_name(topic)))

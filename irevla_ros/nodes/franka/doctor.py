@@ -27,8 +27,9 @@ class Examiner(GraphNode):
     def __init__(self) -> None:
         super().__init__("irevla_doctor")
         self.config = self.declare(settings)
-        arm = ArmState(self, self.config, speaks=False)
-        self.checks = RobotChecks(self, self.config, arm, Controllers(self, self.config), running=False)
+        controllers = Controllers(self, self.config)
+        arm = ArmState(self, self.config, controllers, speaks=False)
+        self.checks = RobotChecks(self, self.config, arm, controllers, running=False)
 
 
 def examine(namespace: str, parameters: str | Path) -> list[Finding]:

@@ -14,7 +14,7 @@ from irevla_ros.core.episode_state import EpisodeState, Phase, Request, ResetDon
 from irevla_ros.core.errors import IrevlaError
 from irevla_ros.core.health import Level
 from irevla_ros.core.robot_checks import problems
-from irevla_ros.core.robot_fault import Fault, RecoveryBudget, fault_of
+from irevla_ros.core.robot_fault import Fault, RecoveryBudget
 from irevla_ros.core.types import TerminationReason
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.franka.checks import RobotChecks
@@ -43,8 +43,8 @@ class FrankaNode(GraphNode):
     def __init__(self) -> None:
         super().__init__("franka")
         self._config = config = self.declare(parameters.settings)
-        self._arm = ArmState(self, config)
         self._controllers = Controllers(self, config)
+        self._arm = ArmState(self, config, self._controllers)
         self._command = command_of(self, config, self._arm)
         self._gate = Gate(self, config, self._command)
         self._gripper = Gripper(self, config)
@@ -100,7 +100,7 @@ class FrankaNode(GraphNode):
         while not self._config.dry_run:
             yield from self._permission()
             try:
-                if self._fault() is not None or self._for_human:
+                if self._arm.fault() is not None or self._for_human:
                     yield from self._recover(state.episode_id)
                 if self._checks is not None:  # before the controller is told a pose that is not its tip's
                     yield from self._check(self._checks)
@@ -108,7 +108,7 @@ class FrankaNode(GraphNode):
                 break
             except IrevlaError:
                 yield from pause(self, SHOWS_S)
-                if self._fault() is None or self._for_human or self._budget.refusal(state.episode_id):
+                if self._arm.fault() is None or self._for_human or self._budget.refusal(state.episode_id):
                     raise
         if self._checks is not None:
             yield from self._check(self._checks)
@@ -156,11 +156,6 @@ class FrankaNode(GraphNode):
 
     # ---- faults --------------------------------------------------------------------------------------------------
 
-    def _fault(self) -> Fault | None:
-        arm = self._arm
-        mode, errors = (arm.mode, arm.errors) if arm.fresh() else (None, ())
-        return fault_of(mode, errors, self._controllers.hardware, arm.silent_ns(), self._config.silent_ns)
-
     def _note(self, fault: Fault | None) -> None:
         """Who lets go of the user stop does not mean by it that the arm may move."""
         if fault is not None and fault.by_hand:
@@ -169,7 +164,7 @@ class FrankaNode(GraphNode):
             self._seen_well = True
 
     def _recover(self, episode_id: str) -> Steps:
-        fault = self._fault()
+        fault = self._arm.fault()
         self._note(fault)
         if not self._seen_well and not self._for_human:
             self._for_human = f"{RESTARTED} in it, or began with it"
@@ -211,7 +206,7 @@ class FrankaNode(GraphNode):
     # ---- watching ------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        state, fault = self._state, self._fault()
+        state, fault = self._state, self._arm.fault()
         self._note(fault)
         if fault is not None and state is not None and state.phase in (Phase.READY, Phase.RUN):
             self._broken = state.episode_id, fault
@@ -252,7 +247,7 @@ class FrankaNode(GraphNode):
 
     def update_health(self) -> None:
         self._arm.update_health()
-        fault, closed = self._fault(), self._gate.closed
+        fault, closed = self._arm.fault(), self._gate.closed
         self.health.check("robot", Level.ERROR if fault else Level.OK,
                           fault.what if fault else f"hardware {self._controllers.hardware}")  # fmt: skip
         self.health.check("commands", Level.OK, f"not passed on: {closed}" if closed else "passed on")

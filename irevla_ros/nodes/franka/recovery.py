@@ -5,7 +5,6 @@ from __future__ import annotations
 from rclpy.action import ActionClient
 
 from irevla_ros.core.durations import SECOND
-from irevla_ros.core.robot_fault import fault_of
 from irevla_ros.nodes.franka.command import Command
 from irevla_ros.nodes.franka.controllers import Controllers
 from irevla_ros.nodes.franka.procedure import RobotError, Steps, achieve, until
@@ -43,26 +42,20 @@ class Recovery:
         yield from controllers.activate_hardware()
         yield from controllers.switch(activate=broadcasters)
         yield from self.follow_again()
-        if (fault := self.fault()) is not None:
-            raise RobotError("after the recovery", f"the arm still has a fault: {fault}", "look at the robot, and at Desk")
+        if (fault := self._state.fault()) is not None:
+            raise RobotError("after the recovery", f"the arm still has a fault: {fault.what}", "look at the robot, and at Desk")
         self._node.get_logger().info(f"recovered; {follower or 'the arm'} follows again")
 
     def follow_again(self) -> Steps:
         """Activate the controller that follows the targets, where the arm stands: a target that reached it while it was
         inactive would be its first, so it is told the measured pose before."""
         since, state = self._node.wall_ns(), self._state
-        yield from until(self._node, lambda: state.fresh() and state.wall_ns > since, self._timeout_s, "a state from the robot")
+        yield from until(self._node, lambda: state.wall_ns > since, self._timeout_s, "a state from the robot")
+        if state.problem is not None:
+            raise state.problem
         follower = self._config.controller
         if not follower:
             return
         assert self._state.pose is not None
         self._command.hold(self._state.pose, self._node.now_ns())
         yield from self._controllers.switch(activate=[follower])
-
-    def fault(self) -> str | None:
-        """What is wrong now, whoever may mend it."""
-        state = self._state
-        found = fault_of(state.mode, state.errors, self._controllers.hardware, state.silent_ns(), self._config.silent_ns)
-        return found.what if found else None
-
-
