@@ -27,7 +27,7 @@ from irevla_ros.ros import DurabilityPolicy, QoSProfile  # noqa: E402
 from irevla_ros.ros.messages import PoseStamped  # noqa: E402
 from irevla_ros.ros.qos import COMMAND  # noqa: E402
 from node_toys import Peer  # noqa: E402
-from ros_toys import Process, opened, spin_until  # noqa: E402
+from ros_toys import Process, opened, spin_for, spin_until  # noqa: E402
 
 PATIENCE_S = 90.0
 LAUNCH = "[ERROR] [launch]: Caught exception in launch (see debug for traceback): "
@@ -120,6 +120,9 @@ def without_franka_msgs() -> str:
             peer.machine.config = EpisodeConfig(("robot",), reset_ns=10**12)
             done = peer.hear(ResetDone, topics.RESET_DONE)
             spin_until(lambda: peer.count_subscribers(topics.STATE) > 1, peer, arbiter, timeout_s=PATIENCE_S)
+            spin_for(1.0, peer, arbiter)
+            arbiter.engaged = True
+            spin_for(0.5, peer, arbiter)
             peer.start()
             spin_until(lambda: done, peer, arbiter, timeout_s=PATIENCE_S)
             peer.destroy_node()

@@ -99,7 +99,7 @@ class Bystander:
     def _stand_by(self) -> None:
         handled: set[tuple[str, Phase]] = set()
         while not self._stop.wait(0.05):
-            if not self._watch.states:
+            if not self._watch.states or "/franka" not in self._watch.health:  # which has to hear the first engage
                 continue
             state: EpisodeState = self._watch.states[-1][2]
             if (state.episode_id, state.phase) in handled:

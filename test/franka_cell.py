@@ -34,7 +34,7 @@ class Consenting(GraphNode):
 
     def __init__(self) -> None:
         super().__init__("arbiter")
-        self.engaged, self.hindrance, self._sequence = True, "", 0
+        self.engaged, self.hindrance, self._sequence = False, "", 0
         self._consent = self.speak(Consent, topics.CONSENT, COMMAND)
         self.voice = self.every(0.1, self._say)
 
@@ -92,15 +92,27 @@ class Cell:
             self._executor.remove_node(node)
             node.destroy_node()
 
-    def restart(self) -> None:
-        """Another franka node instead of the one that is here."""
+    def engage(self) -> None:
+        """As when the operator lets go of the arm and engages it anew."""
+        self.arbiter.engaged = False
+        self.until(lambda: self.node._consent.objection() == "the operator has not called arbiter/engage")
+        self.arbiter.engaged = True
+        self.until(lambda: self.node._consent.engaged)
+
+    def leave(self) -> None:
+        """The franka node goes, without a last word."""
         self._executor.remove_node(self.node)
         self.node.destroy_node()
+
+    def restart(self, left: bool = False) -> None:
+        """Another franka node instead of the one that is here, or has left."""
+        if not left:
+            self.leave()
         self.node = FrankaNode()
         self._executor.add_node(self.node)
 
     def now_ns(self) -> int:
-        return int(self.node.now_ns())
+        return self.peer.now_ns()
 
     @property
     def tip(self) -> np.ndarray[Any, Any]:
@@ -150,6 +162,8 @@ def cell(fake: dict[str, Any] | None = None, arbiter: Callable[[], Any] = Consen
         process.expect("fake franka ready")
         with opened(["irevla", "--ros-args", "-r", f"arbiter:{topics.TARGET}:={topics.TARGET_IN}", *words(given)]):
             made = Cell(process, arbiter)
+            if arbiter is Consenting:
+                made.engage()
             try:
                 yield made
             finally:

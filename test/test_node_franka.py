@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from controller_manager_msgs.srv import SwitchController  # noqa: E402
 from franka_msgs.action import PTPMotion  # noqa: E402
 from rclpy.action import ActionClient  # noqa: E402
 
-from franka_cell import FAKE, PERIOD_S, Cell, cell  # noqa: E402
+from franka_cell import FAKE, PERIOD_S, QUICK, Cell, cell, words  # noqa: E402
 from irevla_ros.core.episode_state import Request, ResetDone, Verb  # noqa: E402
 from irevla_ros.core.graph_messages import Consent  # noqa: E402
 from irevla_ros.core.reset_motion import ResetMotionConfig  # noqa: E402
@@ -27,6 +28,7 @@ from irevla_ros.nodes import convert, topics  # noqa: E402
 from irevla_ros.nodes.arbiter import ArbiterNode  # noqa: E402
 from irevla_ros.nodes.franka.command import SERVO  # noqa: E402
 from irevla_ros.nodes.franka.doctor import examine  # noqa: E402
+from irevla_ros.nodes.franka.node import STARTED  # noqa: E402
 from irevla_ros.nodes.franka.procedure import Procedure, achieve  # noqa: E402
 from irevla_ros.ros.messages import JointState, PoseStamped, String, TwistStamped, WrenchStamped  # noqa: E402
 from irevla_ros.ros.qos import COMMAND, SENSOR  # noqa: E402
@@ -126,7 +128,6 @@ def test_a_reset_ends_where_the_consent_does(start: Start, lost: str, by: str) -
 
 def test_a_recovery_needs_no_fault_of_the_arbiter_but_may_precede_the_engage(start: Start) -> None:
     arm = start(consent_s="1.0")
-    arm.until(lambda: arm.node._seen_well)
     assert arm.trigger("fake/reflex").success
     arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
     arm.arbiter.engaged, arm.arbiter.hindrance = False, "external force above its limit"
@@ -207,7 +208,6 @@ def test_the_arm_stops_by_itself_where_it_meets_the_table(start: Start) -> None:
 
 def test_after_the_budget_a_human_has_to_look(start: Start) -> None:
     arm = start(recovery__in_a_row="1")
-    arm.until(lambda: arm.node._seen_well)
     for expected in ("", "in 1 episodes in a row"):
         assert arm.trigger("fake/reflex").success
         arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
@@ -449,7 +449,7 @@ def test_after_a_restart_within_an_episode_a_human_has_to_look(start: Start) -> 
     arm.restart()
     arm.until(lambda: any(one.verb is Verb.STOP and "restarted" in one.why for one in arm.asked))
     before = arm.tip
-    assert "the franka node was restarted; look at the arm, then call robot/recover" in arm.reset().failure
+    assert f"{STARTED}; look at the arm, then call robot/recover" in arm.reset().failure
     arm.peer.play(Request(Verb.STOP), arm.now_ns())
     arm.pause(0.2)
     assert np.linalg.norm(arm.tip - before) < 0.002
@@ -465,8 +465,70 @@ def test_a_fault_from_before_the_node_began_is_not_recovered_from(start: Start, 
     arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
     arm.restart()
     failure = arm.reset().failure
-    assert "the franka node was restarted in it" in failure
+    assert STARTED in failure
     assert "robot/recover" in failure
+
+
+def test_a_restart_between_two_episodes_does_not_make_the_budget_whole(start: Start) -> None:
+    arm = start(recovery__in_a_row="1")
+    assert arm.trigger("fake/reflex").success
+    arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
+    assert arm.reset().failure == ""
+    arm.peer.play(Request(Verb.STOP), arm.now_ns())
+    arm.peer.play(Request(Verb.SEALED), arm.now_ns())
+    arm.restart()
+    before = arm.tip
+    assert STARTED in arm.reset().failure  # nor is it moved without a fault
+    assert arm.trigger("fake/reflex").success
+    arm.until(lambda: arm.health().get("robot", "").startswith("ERROR"))
+    assert STARTED in arm.reset().failure
+    assert np.linalg.norm(arm.tip - before) < 0.002
+    arm.peer.play(Request(Verb.STOP), arm.now_ns())
+    arm.pause(0.2)
+    arm.engage()
+    assert arm.reset().failure == ""
+
+
+@pytest.mark.parametrize("by", ["ptp", "trajectory"])
+def test_a_motion_that_outlived_its_franka_node_is_cancelled_by_the_next_one(start: Start, by: str) -> None:
+    arm = start(reset__by=by)
+    driver = arm.peer.take(JointState, "franka/joint_states", SENSOR)
+
+    def way(seconds: float) -> float:
+        """How far the arm has come within a while."""
+        arm.pause(seconds)
+        before = driver[-1]
+        arm.pause(seconds)
+        return float(np.abs(np.subtract(driver[-1].position, before.position)).max())
+
+    arm.leave()
+    arm.until(lambda: arm.peer.count_publishers(topics.TARGET) == 0)  # nor one that was killed a moment ago
+    slow = words(QUICK | {"reset.velocity_rad_s": "0.03", "reset.by": by})
+    with Process("irevla_ros.nodes.franka", "--ros-args", *slow, script=Path("-m")) as other:
+        arm.arbiter.engaged = False
+        arm.until(lambda: arm.peer.count_subscribers(topics.CONSENT) == 1 and "robot" in arm.health())
+        arm.pause(0.5)
+        arm.arbiter.engaged = True
+        arm.pause(0.5)
+        state = arm.peer.start()
+        arm.until(lambda: way(0.3) > 0.001)
+        other.kill()
+    assert way(0.3) > 0.001  # nobody has told it to stop
+    arm.restart(left=True)
+    arm.until(lambda: way(0.3) < 0.0005, 5.0)
+    arm.until(lambda: any(one.episode_id == state.episode_id and STARTED in one.failure for one in arm.done))
+
+
+def test_no_episode_begins_while_somebody_else_moves_the_arm(start: Start) -> None:
+    arm = start()
+    client = ActionClient(arm.peer, PTPMotion, "action_server/ptp_motion")
+    arm.until(client.server_is_ready)
+    there = [angle + (1.0 if joint == 0 else 0.0) for joint, angle in enumerate(ResetMotionConfig().home)]
+    client.send_goal_async(PTPMotion.Goal(goal_joint_configuration=there, maximum_joint_velocities=[0.2] * 7,
+                                          goal_tolerance=0.01))  # fmt: skip
+    before = arm.tip
+    arm.until(lambda: np.linalg.norm(arm.tip - before) > 0.01)
+    assert "an arm that stands still: not within 2 s" in arm.reset().failure
 
 
 def test_a_fault_that_comes_and_goes_within_the_run_ends_it_and_no_target_passes_any_more(start: Start) -> None:

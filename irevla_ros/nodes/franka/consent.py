@@ -20,12 +20,14 @@ SILENT = "the arbiter is silent"
 
 
 class ArbiterConsent:
-    """``engaged``: the operator has called ``arbiter/engage``, as said last. ``on_news`` is called with each word of it."""
+    """``engaged``: the operator has called ``arbiter/engage``, as said last; ``engaged_anew``: since this began to listen.
+    ``on_news`` is called with each word of it."""
 
     def __init__(self, node: GraphNode, config: FrankaConfig, on_news: Callable[[], object]) -> None:
         self._node, self._config, self._on_news = node, config, on_news
         self._newest: Consent | None = None
         self._wall_ns = 0
+        self.engaged_anew = False
         self._topic = node.resolve_topic_name(topics.CONSENT)
         node.listen(Consent, topics.CONSENT, self._heard, COMMAND)
 
@@ -64,5 +66,6 @@ class ArbiterConsent:
         except MessageError as error:
             self._node.refuse(topics.CONSENT, error)
             return
+        self.engaged_anew |= consent.engaged and self._newest is not None and not self._newest.engaged
         self._newest, self._wall_ns = consent, self._node.wall_ns()
         self._on_news()

@@ -34,7 +34,7 @@ WATCH_S = 0.05
 REPEAT_S = 1.0
 SHOWS_S = 1.5  # by then a fault that a motion died of shows
 LOOKS = 5  # of WATCH_S: as many as there are while the arbiter's word becomes too old
-RESTARTED = "the franka node was restarted"
+STARTED = "the franka node was started after the operator's last arbiter/engage"
 
 
 class FrankaNode(GraphNode):
@@ -51,8 +51,7 @@ class FrankaNode(GraphNode):
         self._recovery = Recovery(self, config, self._arm, self._controllers, self._command)
         self._reset = Reset(self, config, self._arm, self._controllers, self._gripper, self._recovery)
         self._budget = RecoveryBudget(config.recovery)
-        self._for_human = ""  # why nothing is recovered from until one has looked
-        self._seen_well = False  # the robot, since this process began
+        self._for_human = STARTED  # why nothing is moved or recovered until one has looked; the budget of before is not known
         self._broken: tuple[str, Fault] | None = None  # the newest episode in which there was a fault
         self._consent = ArbiterConsent(self, config, self._on_consent)
         self._unheard = 0  # looks since the arbiter's last word
@@ -72,8 +71,6 @@ class FrankaNode(GraphNode):
 
     def _on_state(self, state: EpisodeState) -> None:
         before, self._state = self._state, state
-        if before is None and state.phase in (Phase.READY, Phase.RUN):
-            self._for_human = RESTARTED
         if state.phase is Phase.RESET:
             if before is None or before.phase is not Phase.RESET or before.episode_id != state.episode_id:
                 self._begin(self._prepare(state), partial(self._prepared, state))
@@ -116,11 +113,14 @@ class FrankaNode(GraphNode):
     def _permission(self) -> Steps:
         """From here on the work under way ends where the arbiter's consent does."""
         self._consented = False
+        yield from self._reset.ready()
         yield from self._consent.wait(self._needs_engage)
         self._consented = True
 
     def _on_consent(self) -> None:
         self._unheard = 0
+        if self._consent.engaged_anew and self._for_human == STARTED:
+            self._for_human = ""
         self._heed()
 
     def _heed(self) -> None:
@@ -160,14 +160,10 @@ class FrankaNode(GraphNode):
         """Who lets go of the user stop does not mean by it that the arm may move."""
         if fault is not None and fault.by_hand:
             self._for_human = fault.what
-        elif fault is None and self._arm.fresh() and self._controllers.hardware == "active":
-            self._seen_well = True
 
     def _recover(self, episode_id: str) -> Steps:
         fault = self._arm.fault()
         self._note(fault)
-        if not self._seen_well and not self._for_human:
-            self._for_human = f"{RESTARTED} in it, or began with it"
         what = fault.what if fault else "no fault is seen"
         if refusal := self._for_human or self._budget.refusal(episode_id):
             raise RobotError(what, f"it is not recovered from by itself: {refusal}", "look at the arm, then call robot/recover")
