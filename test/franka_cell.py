@@ -57,7 +57,7 @@ class Cell:
         self.widths: list[JointState] = self.peer.take(JointState, topics.GRIPPER, SENSOR)
         self.done: list[ResetDone] = self.peer.hear(ResetDone, topics.RESET_DONE)
         self.asked: list[Request] = self.peer.hear(Request, topics.REQUEST)
-        self.health = self.peer.health_of("/franka")
+        self.health = self.peer.health_of(self.node.get_fully_qualified_name())
         if arbiter is Consenting:  # the real one speaks for itself
             self.targets = self.arbiter.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
             self.grip = self.arbiter.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
@@ -155,12 +155,16 @@ def words(parameters: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def cell(fake: dict[str, Any] | None = None, arbiter: Callable[[], Any] = Consenting, **parameters: str) -> Iterator[Cell]:
-    """A fake with these parameters and a node with those; a dot in a parameter's name is written as two underscores."""
+def cell(fake: dict[str, Any] | None = None, arbiter: Callable[[], Any] = Consenting, spaces: tuple[str, str] = ("/", "/"),
+         **parameters: str) -> Iterator[Cell]:  # fmt: skip
+    """A fake with these parameters and a node with those; a dot in a parameter's name is written as two underscores. spaces:
+    the namespaces of the fake and of the graph."""
     given = QUICK | {name.replace("__", "."): value for name, value in parameters.items()}
-    with Process("--ros-args", *words(fake or {}), script=FAKE) as process:
+    theirs, ours = (["-r", f"__ns:={space}"] for space in spaces)
+    with Process("--ros-args", *theirs, *words(fake or {}), script=FAKE) as process:
         process.expect("fake franka ready")
-        with opened(["irevla", "--ros-args", "-r", f"arbiter:{topics.TARGET}:={topics.TARGET_IN}", *words(given)]):
+        remap = f"arbiter:{topics.TARGET}:={topics.TARGET_IN}"
+        with opened(["irevla", "--ros-args", *ours, "-r", remap, *words(given)]):
             made = Cell(process, arbiter)
             if arbiter is Consenting:
                 made.engage()

@@ -25,6 +25,7 @@ from irevla_ros.core.robot_checks import (
 from irevla_ros.core.robot_fault import RecoveryBudget, RecoveryConfig, RobotMode, fault_of
 from irevla_ros.core.rotation import POINTING_DOWN, Pose, angle_between, exp, multiply
 from irevla_ros.core.servo import twist_towards
+from irevla_ros.nodes.parameters.franka import FrankaConfig
 
 S = 1_000_000_000
 DOWN = Pose.of([0.45, 0.0, 0.2], POINTING_DOWN)
@@ -55,6 +56,17 @@ class TestFault:
         fault = fault_of(RobotMode.USER_STOPPED, ("cartesian_reflex",), "unconfigured", S, S // 2)
         assert fault is not None
         assert fault.by_hand
+
+
+class TestNames:
+    @pytest.mark.parametrize(("driver", "name"), [("", "x/y"), ("/", "/x/y"), ("/robot", "/robot/x/y"), ("left", "left/x/y")])
+    def test_of_a_driver_here_or_elsewhere(self, driver: str, name: str) -> None:
+        assert FrankaConfig(driver=driver).of_driver("x/y") == name
+
+    @pytest.mark.parametrize("driver", ["/robot/", "a//b", "1st", "ro bot", "~"])
+    def test_a_namespace_that_is_none_is_refused(self, driver: str) -> None:
+        with pytest.raises(ConfigError, match="a namespace, absolute or within this node's"):
+            FrankaConfig(driver=driver)
 
 
 class TestBudget:

@@ -585,6 +585,22 @@ def test_dry_run_moves_nothing(start: Start) -> None:
     assert not arm.trigger("robot/recover").success
 
 
+@pytest.mark.parametrize(("theirs", "driver"), [("/arm0", {}), ("/robot", {"driver": "/robot"}), ("/", {"driver": "/"})])
+def test_a_node_in_a_namespace_with_the_driver_there_or_elsewhere(start: Start, theirs: str, driver: dict[str, str]) -> None:
+    arm = start(spaces=(theirs, "/arm0"), **driver)
+    arm.run()
+    assert in_start_box(arm.tip)
+    goal = arm.tip + [0.05, 0.03, -0.02]
+    arm.drive(goal, 2.0)
+    assert np.linalg.norm(arm.tip - goal) < 0.005
+    arm.grip.publish(convert.width_message(0.0, arm.now_ns()))
+    arm.until(lambda: convert.width_of(arm.widths[-1]) < 0.005)
+    assert arm.trigger(f"{theirs.rstrip('/')}/fake/reflex").success
+    arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
+    arm.run()
+    assert arm.health().get("recoveries") == "1"
+
+
 def test_the_doctor_says_the_same_from_outside() -> None:
     with Process("--ros-args", "-r", "__ns:=/left", "-p", "tcp_off_m:=0.02", script=FAKE) as fake:
         fake.expect("fake franka ready")

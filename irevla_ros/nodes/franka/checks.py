@@ -15,7 +15,7 @@ from irevla_ros.core.rotation import Pose
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.franka.command import SERVO, full_name
 from irevla_ros.nodes.franka.controllers import Controllers
-from irevla_ros.nodes.franka.gripper import NAME as GRIPPER
+from irevla_ros.nodes.franka.gripper import HAND
 from irevla_ros.nodes.franka.state import HAS_FRANKA_MSGS, JOINTS, ArmState
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.franka import Commands, FrankaConfig
@@ -39,7 +39,9 @@ class RobotChecks:
             self._listener = TransformListener(self._buffer, node, spin_thread=False)
         namespace = node.get_namespace().rstrip("/")
         self._me, self._arbiter = f"{namespace}/franka", f"{namespace}/{config.arbiter}"
-        self._command = node.resolve_topic_name(topics.TARGET if config.command is Commands.CRISP else SERVO)
+        self._command = self._driver_topic(topics.TARGET if config.command is Commands.CRISP else SERVO)
+        self._states = [self._driver_topic(name) for name in (f"{config.broadcaster}/robot_state", JOINTS)]
+        self._hand = self._driver_topic(f"{HAND}/joint_states")
 
     def close(self) -> None:
         """Stop listening to TF, which is many messages."""
@@ -62,9 +64,9 @@ class RobotChecks:
         elif state.fresh():
             yield Finding("state", Level.OK, f"from {state.source}")
         else:
-            names = [node.resolve_topic_name(topic) for topic in (f"{config.broadcaster}/robot_state", JOINTS)]
-            yield Finding("state", Level.ERROR, f"nothing on {' and '.join(names)} in the last {config.silent_ns / SECOND:g} s",
-                          "start the robot's driver in this namespace (bringup:=true)")  # fmt: skip
+            yield Finding("state", Level.ERROR,
+                          f"nothing on {' and '.join(self._states)} in the last {config.silent_ns / SECOND:g} s",
+                          "start the robot's driver in this namespace (bringup:=true), or set `driver`")  # fmt: skip
         yield frames_agree(config.checks, state.pose, self._transform(), config.frame, config.tip)
         yield clock_agrees(config.checks, list(state.ages_s))
         yield from self._controller()
@@ -74,25 +76,25 @@ class RobotChecks:
                 yield one_publisher(topic, publishers, expected)
         if not node.count_subscribers(self._command):
             yield Finding(f"listeners to {self._command}", Level.ERROR, "nobody",
-                          f"load and configure {config.controller or 'Servo'} in this namespace")  # fmt: skip
-        states = (f"{config.broadcaster}/robot_state", JOINTS, f"{GRIPPER}/joint_states")
-        watched = (self._command, topics.TARGET_IN, *states)
-        for topic in watched:
-            yield qos_agrees(node.resolve_topic_name(topic), self._mismatches(node.resolve_topic_name(topic)))
-        if not node.count_publishers(f"{GRIPPER}/joint_states"):
-            yield Finding("gripper", Level.ERROR, f"nobody publishes {node.resolve_topic_name(GRIPPER + '/joint_states')}",
-                          "start franka_gripper (load_gripper:=true)")  # fmt: skip
+                          f"load and configure {config.controller or 'Servo'} there")  # fmt: skip
+        for topic in (self._command, node.resolve_topic_name(topics.TARGET_IN), *self._states, self._hand):
+            yield qos_agrees(topic, self._mismatches(topic))
+        if not node.count_publishers(self._hand):
+            yield Finding("gripper", Level.ERROR, f"nobody publishes {self._hand}", "start franka_gripper (load_gripper:=true)")
 
     def _controller(self) -> Iterator[Finding]:
         config, hardware, states = self._config, self._controllers.hardware, self._controllers.states
         if hardware is None:
-            yield Finding("controller_manager", Level.ERROR, "does not answer", "start the robot's driver in this namespace")
+            yield Finding("controller_manager", Level.ERROR, "does not answer", "start the robot's driver, or set `driver`")
         elif hardware != "active":
             yield Finding("hardware component", Level.ERROR, f"{config.hardware} is {hardware}",
                           "ros2 control list_hardware_components; set `hardware`, or call robot/recover")  # fmt: skip
         if hardware is not None and config.controller and config.controller not in states:
             yield Finding("controller", Level.ERROR, f"{config.controller} is not loaded; {', '.join(sorted(states))} are",
                           f"ros2 run controller_manager spawner {config.controller} --inactive")  # fmt: skip
+
+    def _driver_topic(self, name: str) -> str:
+        return str(self._node.resolve_topic_name(self._config.of_driver(name)))
 
     def _transform(self) -> Pose | None:
         if self._listener is None:

@@ -45,7 +45,7 @@ class CrispCommand(Command):
 
     def __init__(self, node: GraphNode, config: FrankaConfig) -> None:
         self._frame = config.frame
-        self._target = node.create_publisher(PoseStamped, topics.TARGET, COMMAND)
+        self._target = node.create_publisher(PoseStamped, config.of_driver(topics.TARGET), COMMAND)
         self.topic = self._target.topic_name
 
     def follow(self, target: Pose, stamp_ns: int) -> None:
@@ -63,7 +63,7 @@ class ServoCommand(Command):
 
     def __init__(self, node: GraphNode, config: FrankaConfig, state: ArmState) -> None:
         self._node, self._config, self._state = node, config, state
-        self._twist = node.create_publisher(TwistStamped, SERVO, COMMAND)
+        self._twist = node.create_publisher(TwistStamped, config.of_driver(SERVO), COMMAND)
         self.topic = self._twist.topic_name
         self._target: Pose | None = None
         self._wall_ns = 0

@@ -32,7 +32,7 @@ class Controllers:
     def __init__(self, node: GraphNode, config: FrankaConfig) -> None:
         self._node, self._config = node, config
         self._timeout_s = config.recovery.step_ns / SECOND
-        name = "controller_manager"
+        name = config.of_driver("controller_manager")
         self._list = node.create_client(ListControllers, f"{name}/list_controllers")
         self._components = node.create_client(ListHardwareComponents, f"{name}/list_hardware_components")
         self._switch = node.create_client(SwitchController, f"{name}/switch_controller")

@@ -26,7 +26,7 @@ try:
 except ImportError:
     Grasp = Move = None
 
-NAME = "franka_gripper"
+HAND = "franka_gripper"
 MOTION_S = 6.0  # the whole way at 0.02 m/s, and a grasp's force
 
 
@@ -35,23 +35,24 @@ class Gripper:
 
     def __init__(self, node: GraphNode, config: FrankaConfig) -> None:
         self._node, self._config, self._arbiter = node, config.gripper, config.arbiter
+        self._name = hand = config.of_driver(HAND)
         self._timeout_s = config.recovery.step_ns / SECOND
         self._switch = GripperSwitch(config.gripper)
         self._working: Procedure | None = None
         self._told: bool | None = None  # what was sent last
         self.closed = "there was no run yet"
         self.width_m: float | None = None
-        self._stop = node.create_client(Trigger, f"{NAME}/stop")
+        self._stop = node.create_client(Trigger, f"{hand}/stop")
         if Move is not None:
-            self._move = ActionClient(node, Move, f"{NAME}/move")
-            self._grasp = ActionClient(node, Grasp, f"{NAME}/grasp")
+            self._move = ActionClient(node, Move, f"{hand}/move")
+            self._grasp = ActionClient(node, Grasp, f"{hand}/grasp")
         else:
             from control_msgs.action import GripperCommand
 
             self._kind = GripperCommand
-            self._either = ActionClient(node, GripperCommand, f"{NAME}/gripper_action")
+            self._either = ActionClient(node, GripperCommand, f"{hand}/gripper_action")
         self._states = node.create_publisher(JointState, topics.GRIPPER, SENSOR)
-        node.create_subscription(JointState, f"{NAME}/joint_states", self._on_state, SENSOR)
+        node.create_subscription(JointState, f"{hand}/joint_states", self._on_state, SENSOR)
         self._topic = node.create_subscription(JointState, topics.GRIPPER_COMMAND, self._on_command, COMMAND).topic_name
 
     def forget(self) -> None:
@@ -68,7 +69,7 @@ class Gripper:
         """Stop what it does, then open or close it. RobotError and ServiceTimeout when that fails."""
         answer = yield from ask(self._node, self._stop, Trigger.Request(), self._timeout_s)
         if not answer.success:
-            raise RobotError(f"{NAME}/stop", f"failed: {answer.message}", "is the hand initialised in Desk, and homed?")
+            raise RobotError(f"{self._name}/stop", f"failed: {answer.message}", "is the hand initialised in Desk, and homed?")
         self._told = opened
         try:
             yield from self._goal(opened)
@@ -84,19 +85,19 @@ class Gripper:
         if Move is None:
             goal: Any = self._kind.Goal()
             goal.command.position, goal.command.max_effort = width / 2, config.force_n
-            yield from achieve(node, self._either, goal, MOTION_S, f"{NAME}/gripper_action")
+            yield from achieve(node, self._either, goal, MOTION_S, f"{self._name}/gripper_action")
         elif opened or not config.grasp:
-            yield from achieve(node, self._move, Move.Goal(width=width, speed=config.speed_m_s), MOTION_S, f"{NAME}/move")
+            yield from achieve(node, self._move, Move.Goal(width=width, speed=config.speed_m_s), MOTION_S, f"{self._name}/move")
         else:
             goal = Grasp.Goal(width=width, speed=config.speed_m_s, force=config.force_n)
             goal.epsilon.inner = goal.epsilon.outer = config.open_m  # whatever is between the fingers will do
-            yield from achieve(node, self._grasp, goal, MOTION_S, f"{NAME}/grasp")
+            yield from achieve(node, self._grasp, goal, MOTION_S, f"{self._name}/grasp")
 
     def _on_state(self, message: JointState) -> None:
         try:
             self.width_m = convert.width_of(message)
         except MessageError as error:
-            self._node.refuse(f"{NAME}/joint_states", error)
+            self._node.refuse(f"{self._name}/joint_states", error)
             return
         self._states.publish(message)
 

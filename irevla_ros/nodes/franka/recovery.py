@@ -26,7 +26,8 @@ class Recovery:
         self._node, self._config, self._state = node, config, state
         self._controllers, self._command = controllers, command
         self._timeout_s = config.recovery.step_ns / SECOND
-        self._action = ActionClient(node, ErrorRecovery, NAME) if ErrorRecovery is not None else None
+        self._name = config.of_driver(NAME)
+        self._action = ActionClient(node, ErrorRecovery, self._name) if ErrorRecovery is not None else None
 
     def steps(self) -> Steps:
         """Raises RobotError or ServiceTimeout with the step that failed; the arm is then as that step left it."""
@@ -38,7 +39,7 @@ class Recovery:
         broadcasters = sorted(controllers.broadcasters | {self._config.broadcaster} & set(controllers.states))
         # Jazzy has deactivated them all; Humble leaves them active on hardware that is not (ros2_control#2318).
         yield from controllers.switch(deactivate=[name for name, state in controllers.states.items() if state == "active"])
-        yield from achieve(self._node, self._action, ErrorRecovery.Goal(), self._timeout_s, NAME)
+        yield from achieve(self._node, self._action, ErrorRecovery.Goal(), self._timeout_s, self._name)
         yield from controllers.activate_hardware()
         yield from controllers.switch(activate=broadcasters)
         yield from self.follow_again()

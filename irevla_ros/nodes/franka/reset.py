@@ -32,7 +32,8 @@ class Reset:
         self._node, self._config, self._motion, self._state = node, config, config.reset, state
         self._controllers, self._gripper, self._recovery = controllers, gripper, recovery
         self._by_trajectory = config.reset.by is MotionBy.TRAJECTORY
-        self._name = f"{self._motion.trajectory}/follow_joint_trajectory" if self._by_trajectory else PTP
+        name = f"{self._motion.trajectory}/follow_joint_trajectory" if self._by_trajectory else PTP
+        self._name = config.of_driver(name)
         self._action = self._client()
         self._cancel = node.create_client(CancelGoal, f"{self._name}/_action/cancel_goal")
         self._sweep = None if config.dry_run else Procedure(self._stop_all(), lambda _: None)

@@ -62,14 +62,14 @@ class ArmState:
         self._poses = node.create_publisher(PoseStamped, topics.POSE, SENSOR) if speaks else None
         self._wrenches = node.create_publisher(WrenchStamped, topics.WRENCH, SENSOR) if speaks else None
         self._joint_states = node.create_publisher(JointState, topics.JOINTS, SENSOR) if speaks else None
-        name = config.broadcaster
+        name = config.of_driver(config.broadcaster)
         if FrankaRobotState is not None:
             self._read(FrankaRobotState, f"{name}/robot_state", self._on_state)
         else:
             self._read(PoseStamped, f"{name}/current_pose", self._on_pose)
             self._read(JointState, f"{name}/measured_joint_states", self._on_joints)
             self._read(WrenchStamped, f"{name}/external_wrench_in_base_frame", self._on_wrench)
-        self._read(JointState, JOINTS, self._on_joints_alone)
+        self._read(JointState, config.of_driver(JOINTS), self._on_joints_alone)
 
     def _read(self, kind: Any, topic: str, take: Callable[[Any], object]) -> None:
         """Take the newest message of a topic, ``state_hz`` times a second at most; the rest is not even decoded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -12,6 +13,8 @@ from irevla_ros.core.reset_motion import ResetMotionConfig
 from irevla_ros.core.robot_checks import RobotCheckConfig
 from irevla_ros.core.robot_fault import RecoveryConfig
 from irevla_ros.nodes.parameters.reading import Reader
+
+_NAMESPACE = re.compile(r"|/|/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 class Commands(str, Enum):
@@ -40,7 +43,8 @@ class ServoConfig:
 
 @dataclass(frozen=True)
 class FrankaConfig:
-    """dry_run: nothing is moved, switched or recovered. frame, tip: of the robot in TF. arbiter: name of the only node whose
+    """dry_run: nothing is moved, switched or recovered. driver: namespace of the drivers and controllers, where it is not this
+    node's: "/", "/robot", or "robot" within this node's. frame, tip: of the robot in TF. arbiter: name of the only node whose
     targets are passed on. controller: the one that follows them (of ros2_control; "" where Servo's own are always active);
     broadcaster: the state's; hardware: the hardware component. state_hz: of what is passed on to the graph (the robot sends
     1 kHz, too much for Python); silent_ns: of wall time, without any state, that count as a fault; oldest_ns: how long ago may
@@ -48,6 +52,7 @@ class FrankaConfig:
     for the checks before the first engagement; consent_ns: how long reset and recovery wait for the arbiter's consent."""
 
     dry_run: bool = True
+    driver: str = ""
     frame: str = "base"
     tip: str = "fr3_hand_tcp"
     arbiter: str = "arbiter"
@@ -74,8 +79,15 @@ class FrankaConfig:
             raise ConfigError(f"state_hz = {self.state_hz}, silent_s, oldest_s, target_s, settle_s, consent_s = "
                               f"{[time / SECOND for time in times]}", "10 to 1000 Hz, and positive times",
                               "give 50.0, 0.5, 1.0, 0.2, 5.0 and 30.0")  # fmt: skip
+        if not _NAMESPACE.fullmatch(self.driver):
+            raise ConfigError(f"driver = {self.driver!r}", "a namespace, absolute or within this node's", 'give "/robot", say')
         if len(self.joint_names) != 7:
             raise ConfigError(f"joint_names = {list(self.joint_names)}", "the arm has seven joints", "name all")
+
+
+    def of_driver(self, name: str) -> str:
+        """The name of one of the drivers' topics, services or actions."""
+        return f"{self.driver.rstrip('/')}/{name}" if self.driver else name
 
 
 def settings(read: Reader) -> FrankaConfig:
