@@ -91,7 +91,8 @@ def test_the_human_wins_within_one_servo_period() -> None:
     bench.human(0.0, 0.0, 0.0)
     bench.lives(0.02, policy=FORWARD)
     assert bench.arbiter.counts["takeovers"] == 1
-    assert bench.arbiter._target is not None and bench.arbiter._target.position[0] < rest.position[0]  # no longer goes there
+    target = bench.arbiter.target.pose
+    assert target is not None and target.position[0] < rest.position[0]  # no longer goes there
 
 
 # ---- what stops it ---------------------------------------------------------------------------------------------------
@@ -325,7 +326,7 @@ def test_braking_is_recorded_and_the_next_step_starts_where_it_ends() -> None:
 def test_a_hold_in_the_middle_of_a_step_does_not_end_the_step(why: Hold) -> None:
     bench = Servo().engage()
     bench.lives(0.5, policy=FORWARD)
-    goal = bench.arbiter._target
+    goal = bench.arbiter.target.pose
     if why is Hold.REJECTED:
         bench.arbiter.reject(POLICY)
     elif why is Hold.DISPLACED:
@@ -345,10 +346,10 @@ def test_between_two_steps_of_the_human_the_stream_brakes_by_itself() -> None:
     """The camera gives the time of the human's steps: it may be dead."""
     bench = Servo().engage()
     bench.lives(0.3, human=(0.4, 0.0, 0.0))
-    goal = bench.arbiter._target
+    goal = bench.arbiter.target.pose
     bench.arbiter.pose((math.nan, 0, 0), (1, 0, 0, 0), bench.now + 1, bench.wall)
     bench.arbiter.stream(bench.now + 1, bench.wall)
-    rest = bench.arbiter._target
+    rest = bench.arbiter.target.pose
     assert goal is not None and rest is not None and 0.01 < goal.position[0] - rest.position[0] < 0.04
 
 

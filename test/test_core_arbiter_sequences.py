@@ -126,7 +126,7 @@ class World:
         if before is None:
             self.check_rates()
             self.engaged_with = self.arbiter.config
-            self.vectors = [self.vector(self.arbiter._target)] * 4  # at rest
+            self.vectors = [self.vector(self.arbiter.target.pose)] * 4  # at rest
 
     def resume(self) -> None:
         try:
@@ -181,7 +181,7 @@ class World:
         if decided:
             self.policy_says()
             self.arbiter.observe(self.now)
-        before = self.arbiter._target
+        before = self.arbiter.target.pose
         if decided or not self.arbiter.human_held:
             self.check(self.arbiter.tick(self.now, self.wall), before)
         self.check_stream(self.arbiter.stream(self.now, self.wall))

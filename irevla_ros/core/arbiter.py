@@ -18,49 +18,36 @@ import numpy.typing as npt
 from irevla_ros.core.arbiter_config import ArbiterConfig, HandBack, Refused
 from irevla_ros.core.arbiter_step import BETWEEN, ArbiterStep, Hold
 from irevla_ros.core.chunks import ActionChunk, Due
-from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.faults import Faults, refusal
-from irevla_ros.core.human import MOVES, TURNS, HumanInput
-from irevla_ros.core.limits import Base, Clip
-from irevla_ros.core.margins import Threat, threatened
+from irevla_ros.core.human import HumanInput
+from irevla_ros.core.limits import Clip
 from irevla_ros.core.observations import Observations
 from irevla_ros.core.proposals import Proposals
 from irevla_ros.core.robot_state import RobotState
-from irevla_ros.core.rotation import Pose, inverse, log, multiply
-from irevla_ros.core.shaper import PoseShaper
+from irevla_ros.core.rotation import Pose
 from irevla_ros.core.spec import ActionSpec
+from irevla_ros.core.target import Target
 from irevla_ros.core.tuning import riskier
 from irevla_ros.core.types import ControlSource, FloatArray
 
 POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource.SCRIPT
-LONGEST_PAUSE = 2  # control periods: what a step may make up for of the time since the last one
-_THREATS = {Threat.JOINT_LIMIT: Hold.JOINT_LIMIT, Threat.SINGULARITY: Hold.SINGULARITY}
 
 
 class Arbiter:
     """See the module. ``counts`` says what was refused and why; ``engaged`` who may move the arm, None for nobody."""
 
     def __init__(self, spec: ActionSpec, config: ArbiterConfig = ArbiterConfig()) -> None:
-        unknown = [name for name in spec.names if name not in (*MOVES, *TURNS, "gripper")]
-        if unknown:
-            raise ConfigError(f"action dimension {unknown[0]!r}", f"the arbiter moves {', '.join(MOVES + TURNS)}, gripper",
-                              "rename it, or drive it elsewhere")  # fmt: skip
         self.spec, self.config = spec, config
         self.engaged: ControlSource | None = None
-        self.robot = RobotState(config)
+        self.robot, self.target = RobotState(config), Target(spec, config)
         self._counts: Counter[str] = Counter()
         self._human = HumanInput(spec, config.period_ns, config.human_ns, config.ahead_ns)
         self._released_wall_ns: int | None = None
         self._proposals = Proposals(spec, config)
         self._faults = Faults()
         self._observations = Observations(config.jump_ns)
-        self._target: Pose | None = None
-        self._shaper: PoseShaper | None = None
-        self._gripper: int | None = None
-        self._gripper_wall_ns = 0  # of its last change
         self._episode_id, self._ticks, self._acts = "", 0, 0
         self._now_ns: int | None = None
-        self._acted_wall_ns: int | None = None
 
     @property
     def fault(self) -> Hold | None:
@@ -75,7 +62,7 @@ class Arbiter:
     @property
     def moving(self) -> bool:
         """Whether ``stream`` has more to send, be it only to come to rest."""
-        return self._shaper is not None and self._shaper.moving
+        return self.target.moving
 
     @property
     def counts(self) -> dict[str, int]:
@@ -128,7 +115,7 @@ class Arbiter:
         taken = self._human.push(deadman, linear, angular, gripper, stamp_ns, wall_ns)
         if self._human.held != held:
             self._proposals.drop()
-            self._brake()
+            self.target.brake()
             self._counts["takeovers"] += not held
             if held:
                 self._release(wall_ns)
@@ -144,16 +131,10 @@ class Arbiter:
     # ---- the operator --------------------------------------------------------------------------------------------
 
     def engage(self, source: ControlSource, now_ns: int, wall_ns: int, episode_id: str = "") -> None:
-        """Let ``source`` move the arm (HUMAN: nobody but the human). The first target is the measured pose, in lock step the
-        allowed one nearest to it. From outside of the limits the stream leads in at its own rates: it never is further outside
-        than the arm stood, as the distance from a convex set is convex, too.
-
-        Raises Refused as ``require_ready``, before the last motion has come to rest, or when the arm stands further outside
-        of its limits than one step.
-        """
+        """Let ``source`` move the arm (HUMAN: nobody but the human). Refused as by ``require_ready`` and ``Target.start``."""
         pose = self.require_ready(now_ns, wall_ns)
         if self.engaged is None:
-            self._start(pose)
+            self.target.start(pose)
         if self._human.held and not self._human.fresh(now_ns, wall_ns):
             self._human.forget()
             self._proposals.drop()  # what came while the human held on was taken as a proposal only
@@ -179,26 +160,11 @@ class Arbiter:
             self._fail(problem)
         return problem
 
-    def _start(self, pose: Pose) -> None:
-        if self.moving:
-            raise Refused("engage: the last motion has not come to rest", "one motion ends before the next begins", "wait")
-        config, limits = self.config, self.config.limits
-        start = limits.start(pose)
-        if start is None:
-            raise Refused(f"engage at {pose.position} {pose.quaternion}",
-                          f"the arm must stand within a step of the box {limits.box_low} to {limits.box_high}, its "
-                          f"{len(limits.planes) // 4} planes, {limits.turn_rad} rad around home and a tilt of "
-                          f"{limits.tilt_rad} rad", "move it there by hand or widen the limits")  # fmt: skip
-        self._target = start
-        if config.servo_ns:  # at a leap of the first target a stiff controller would leap, too
-            self._target = pose
-            self._shaper = PoseShaper(limits.moving, limits.turning, limits.home, config.servo_ns, pose)
-
     def disengage(self) -> None:
         """Nobody moves the arm any more: it is braked; what was left of a chunk is gone. Tick right after, also at an episode's
         end: that record tells the recorder that no step is to follow."""
-        self._brake()
-        self.engaged = self._target = None
+        self.target.end()
+        self.engaged = None
         self._proposals.clear()
 
     def stop(self) -> None:
@@ -219,8 +185,7 @@ class Arbiter:
         if risk:
             raise Refused(f"not while the arm is engaged: {risk}", "only safer limits are taken then", "disengage it first")
         self.config = config
-        if self._shaper is not None:
-            self._shaper.limit(config.limits.speed_m_s, config.limits.speed_rad_s)
+        self.target.tune(config)
 
     # ---- the decision --------------------------------------------------------------------------------------------
 
@@ -233,7 +198,8 @@ class Arbiter:
         if jumped:
             self._forget_stamps()
         hold = self._hindrance(now_ns, wall_ns, jumped)
-        if hold is None and self._acted_wall_ns is not None and wall_ns - self._acted_wall_ns < self.config.min_tick_ns:
+        stepped_ns = self.target.stepped_wall_ns
+        if hold is None and stepped_ns is not None and wall_ns - stepped_ns < self.config.min_tick_ns:
             hold = Hold.TOO_SOON
         if hold is not None or self.engaged is None:
             return self._hold(hold or Hold.UNENGAGED, wall_ns)
@@ -251,11 +217,9 @@ class Arbiter:
     def stream(self, now_ns: int, wall_ns: int) -> Pose | None:
         """Once a servo period: the next pose to send, None while the target stands still. Brakes for what came since the last
         tick."""
-        if self._shaper is None or not self._shaper.moving:
-            return None
-        if self._hindrance(now_ns, wall_ns) is not None:
-            self._brake()
-        return self._shaper.step()
+        if self.moving and self._hindrance(now_ns, wall_ns) is not None:
+            self.target.brake()
+        return self.target.stream()
 
     def _hindrance(self, now_ns: int, wall_ns: int, jumped: bool = False) -> Hold | None:
         """Why nobody moves the arm now, whoever wants to; the human alone where it is the human's."""
@@ -279,12 +243,12 @@ class Arbiter:
         self._faults.latched = fault
         self._counts[f"fault.{fault.name.lower()}"] += 1
         self._proposals.drop()
-        self._brake()
+        self.target.brake()
 
     def _by_human(self, now_ns: int, wall_ns: int) -> ArbiterStep:
         wanted = self._human.motion.copy()
         if "gripper" in self.spec.names:
-            grip = self._human.gripper if self._human.gripper is not None else self._gripper
+            grip = self._human.gripper if self._human.gripper is not None else self.target.gripper
             wanted[self.spec.names.index("gripper")] = 0.0 if grip is None else grip
         proposal = self._proposals.due(POLICY, now_ns, wall_ns)
         due = proposal if isinstance(proposal, Due) else None
@@ -293,70 +257,31 @@ class Arbiter:
 
     def _act(self, source: ControlSource, proposed: FloatArray | None, wanted: FloatArray, stamp_ns: int, due: Due | None,
              wall_ns: int) -> ArbiterStep:  # fmt: skip
-        limits, before, measured = self.config.limits, self._target, self.robot.pose
-        assert before is not None and measured is not None
-        if not limits.follows(before, measured):
-            return self._hold(Hold.DISPLACED, wall_ns)
         executed = np.clip(wanted, -1.0, 1.0)
+        taken = self.target.step(self.robot, executed, source is not HUMAN or self._human.gripper is not None, wall_ns)
+        if isinstance(taken, Hold):
+            return self._hold(taken, wall_ns)
         clips = (Clip.ACTION,) if (executed != wanted).any() else ()
-        physical = dict(zip(self.spec.names, self.spec.to_physical(executed).astype(np.float64), strict=True))
-        move, turn = (np.array([physical.get(name, 0.0) for name in names]) for names in (MOVES, TURNS))
-        target, limited = limits.advance(before, measured, move, turn, self._elapsed_s(wall_ns))
-        if self.config.margins.arm is not None and self.robot.joints is not None:
-            threat = threatened(self.config.margins, self.robot.joints, measured, target)
-            if threat is not None:
-                return self._hold(_THREATS[threat], wall_ns)
-        self._target = target
-        if self._shaper is not None:
-            self._shaper.aim(target, self.config.period_ns)
-        grip_unset = source is HUMAN and self._human.gripper is None
-        if "gripper" in physical and not grip_unset:
-            limited += self._grip(float(executed[self.spec.names.index("gripper")]), wall_ns)
-
-        moved = target.p - (measured.p if limits.base is Base.MEASURED else before.p)
-        turned = log(multiply(target.q, inverse(before.q)))
-        done = dict(zip(MOVES + TURNS, [*moved, *turned], strict=True)) | {"gripper": float(self._gripper or 0)}
-        commanded = self.spec.to_normalised(np.array([done[name] for name in self.spec.names], np.float32))
         self._acts += 1
-        self._acted_wall_ns, self._proposals.answered_ns = wall_ns, stamp_ns
-        return self._record(source, None, clips + limited, executed if proposed is None else proposed, executed, commanded,
-                            stamp_ns, due, wall_ns)  # fmt: skip
-
-    def _elapsed_s(self, wall_ns: int) -> float:
-        """What speed limits allow a step to use: wall time since the last one, but no more than a short pause of it."""
-        period_ns = self.config.period_ns
-        if self._acted_wall_ns is None or not self.config.servo_ns:
-            return period_ns * 1e-9
-        return max(0, min(wall_ns - self._acted_wall_ns, LONGEST_PAUSE * period_ns)) * 1e-9
-
-    def _grip(self, action: float, wall_ns: int) -> tuple[Clip, ...]:
-        wanted = self.config.limits.gripper(action, self._gripper)
-        if wanted == self._gripper:
-            return ()
-        if self._gripper is not None and 0 <= wall_ns - self._gripper_wall_ns < self.config.limits.gripper_hold_ns:
-            return (Clip.GRIPPER,)
-        self._gripper, self._gripper_wall_ns = wanted, wall_ns
-        return ()
+        self._proposals.answered_ns = stamp_ns
+        return self._record(source, None, clips + taken.clips, executed if proposed is None else proposed, executed,
+                            taken.commanded, stamp_ns, due, wall_ns)  # fmt: skip
 
     def _hold(self, hold: Hold, wall_ns: int) -> ArbiterStep:
         if hold not in BETWEEN:
-            self._brake()
+            self.target.brake()
         self._counts[f"hold.{hold.name.lower()}"] += 1
-        still = np.array([float(self._gripper or 0) if name == "gripper" else 0.0 for name in self.spec.names], np.float32)
+        gripper = float(self.target.gripper or 0)
+        still = np.array([gripper if name == "gripper" else 0.0 for name in self.spec.names], np.float32)
         stamp = self._observations.last(-1)
         return self._record(None, hold, (), still, still, still, stamp, None, wall_ns)
-
-    def _brake(self) -> None:
-        """The next step starts from where the arm comes to rest."""
-        if self._shaper is not None and self._target is not None:
-            self._target = self._shaper.brake()
 
     def _record(self, source: ControlSource | None, hold: Hold | None, clips: tuple[Clip, ...], proposed: FloatArray,
                 executed: FloatArray, commanded: FloatArray, stamp_ns: int, due: Due | None, wall_ns: int) -> ArbiterStep:
         wanted, done, given = (tuple(map(float, action)) for action in (proposed, executed, commanded))
         chunk_ns, index = (due.chunk.stamp_ns, due.index) if due else (-1, -1)
         return ArbiterStep(self._ticks, wall_ns, self._episode_id, self._acts, stamp_ns, source, hold, clips, wanted, done,
-                           given, self._target, self._gripper, chunk_ns, index)  # fmt: skip
+                           given, self.target.pose, self.target.gripper, chunk_ns, index)  # fmt: skip
 
     # ---- state ---------------------------------------------------------------------------------------------------
 
