@@ -184,7 +184,7 @@ class Bench:
         rest.every(0.02, self._pose)
         rest.machine = EpisodeMachine(EpisodeConfig(()), "run1", 1, 0, 0)
         rest.say_state(rest.machine.state)
-        self.spin(lambda: arbiter._core.robot.pose is not None and arbiter._state is not None)
+        self.spin(lambda: arbiter._core.robot.pose is not None and arbiter._engagement._state is not None)
         self.spin(lambda: rest.count_subscribers(topics.ACTION) > 0 and arbiter.count_subscribers(topics.STEP) > 0)
         self.spin(lambda: arbiter.count_subscribers(topics.TARGET) > 0)
 
@@ -196,7 +196,7 @@ class Bench:
 
     def run(self, mode: Mode = Mode.TRAIN) -> None:
         self.rest.play(Start("press-red", "press", mode, 3), self.rest.now_ns())
-        self.spin(lambda: self.arbiter._engaged)
+        self.spin(lambda: self.arbiter._engagement.engaged)
 
     def twist(self, frame: str = "base", y: float = 0.0) -> int:
         message = TwistStamped(header=convert.header(self.rest.now_ns(), frame))
@@ -384,7 +384,7 @@ def test_a_run_that_began_before_it_is_asked_to_stop() -> None:
         asked = rest.heard[topics.REQUEST]
         spin_until(lambda: len(asked) == 2, arbiter, rest)
         assert [(request.verb, request.episode_id) for request in asked] == [(Verb.STOP, "run1-000001")] * 2
-        assert not arbiter._engaged
+        assert not arbiter._engagement.engaged
         arbiter.destroy_node()
 
 
@@ -395,9 +395,9 @@ def test_engaging_waits_for_an_arm_that_stands_where_it_may() -> None:
         bench.spin(lambda: arbiter._core.robot.pose.position[0] == 0.9)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         spin_for(0.3, arbiter, rest)
-        assert not arbiter._engaged
+        assert not arbiter._engagement.engaged
         bench.measured = HOME
-        bench.spin(lambda: arbiter._engaged)
+        bench.spin(lambda: arbiter._engagement.engaged)
 
 
 def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
@@ -421,13 +421,13 @@ def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
 
         assert consents() == (False, "")  # before any episode, too
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
-        bench.spin(lambda: arbiter._run is not None)
+        bench.spin(lambda: arbiter._engagement._run is not None)
         for _ in range(5):
             rest.send(rest.now_ns(), RIGHT)
             bench.twist(y=0.5)
             spin_for(0.1, arbiter, rest)
         bench.twist(topics.RELEASED)
-        assert not arbiter._engaged and rest.targets == [] and bench.acted == []
+        assert not arbiter._engagement.engaged and rest.targets == [] and bench.acted == []
         assert "the operator has not let this arm be moved; call arbiter/engage" in arbiter.health.report(0).message
         assert ask("engage").success
         assert consents() == (True, "")
@@ -443,7 +443,7 @@ def test_nothing_moves_the_arm_before_the_operator_has_engaged_it() -> None:
         bench.drives_until(lambda: len(bench.acted) > stopped_at + 2)
         assert ask("disengage").success
         assert consents() == (False, "")
-        bench.spin(lambda: not arbiter._engaged)
+        bench.spin(lambda: not arbiter._engagement.engaged)
         bench.spin(stopped(rest, "the operator has disengaged the arm"))
 
 
@@ -511,7 +511,7 @@ def test_limits_become_safer_while_the_arm_is_engaged_and_nothing_else() -> None
         rest.send(rest.now_ns(), RIGHT)
         assert at(bench.comes_to_rest()) == pytest.approx((0.45, -0.01, 0.20), abs=1e-9)
         rest.play(Request(Verb.STOP), rest.now_ns())
-        bench.spin(lambda: not arbiter._engaged and not arbiter._core.moving)
+        bench.spin(lambda: not arbiter._engagement.engaged and not arbiter._core.moving)
         assert change("limits.step_m", 0.02) == ""
         assert arbiter.get_parameter("limits.step_m").value == 0.02
 
@@ -526,9 +526,9 @@ def test_the_deadman_must_be_held_while_the_arm_is_engaged() -> None:
         hand = rest.create_publisher(Joy, topics.DEADMAN, SENSOR)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
         spin_for(0.3, arbiter, rest)
-        assert not arbiter._engaged and arbiter._core.fault is None
+        assert not arbiter._engagement.engaged and arbiter._core.fault is None
         held = rest.every(0.05, lambda: hand.publish(press(rest.now_ns())))
-        bench.spin(lambda: arbiter._engaged)
+        bench.spin(lambda: arbiter._engagement.engaged)
         bench.drives_until(lambda: len(bench.acted) > 1)
         held.cancel()
         bench.drives_until(lambda: bench.steps[-1].hold is Hold.DEADMAN)
@@ -549,10 +549,10 @@ def test_a_deadman_that_comes_late_is_not_held() -> None:
         delayed = rest.every(0.05, lambda: hand.publish(press(rest.now_ns() - 300 * MS)))
         bench.spin(lambda: arbiter._core.counts.get("deadman.late", 0) > 5)
         spin_for(0.3, arbiter, rest)
-        assert not arbiter._engaged
+        assert not arbiter._engagement.engaged
         delayed.cancel()
         held = rest.every(0.05, lambda: hand.publish(press(rest.now_ns())))
-        bench.spin(lambda: arbiter._engaged)
+        bench.spin(lambda: arbiter._engagement.engaged)
         held.cancel()
         for _ in range(6):
             hand.publish(press(rest.now_ns()))
@@ -570,7 +570,7 @@ def test_the_script_moves_the_arm_in_a_reset_and_its_way_is_no_step_of_the_episo
         rest.say_state(rest.machine.state)
         bench.spin(lambda: rest.count_subscribers(topics.SCRIPT) > 0)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
-        bench.spin(lambda: arbiter._engaged)
+        bench.spin(lambda: arbiter._engagement.engaged)
 
         def scripting() -> bool:
             script.publish(convert.chunk_message(ActionChunk(rest.now_ns(), SPEC.names, RIGHT[None], PERIOD)))
@@ -591,7 +591,7 @@ def test_in_a_dry_run_commands_are_shown_but_not_sent() -> None:
         bench, shown = Bench(arbiter, rest), list[PoseStamped]()
         rest.create_subscription(PoseStamped, "dry_run/target_pose", shown.append, COMMAND)
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns())
-        bench.spin(lambda: arbiter._engaged)
+        bench.spin(lambda: arbiter._engagement.engaged)
 
         def showing() -> bool:
             rest.send(rest.now_ns(), RIGHT)
@@ -648,7 +648,7 @@ def test_an_arm_that_is_ready_too_late_is_not_engaged() -> None:
         bench.measured = HOME  # somebody has moved it there by hand
         bench.spin(lambda: arbiter._core.robot.pose.position == HOME.position)
         spin_for(0.3, arbiter, rest)
-        assert not arbiter._engaged and rest.targets == []
+        assert not arbiter._engagement.engaged and rest.targets == []
 
 
 class Mortal(Rest):
@@ -666,7 +666,7 @@ def test_without_an_episode_node_the_arm_is_let_go() -> None:
         bench = Bench(arbiter, rest)
         bench.run()
         rest.destroy_publisher(rest.episode)
-        bench.spin(lambda: not arbiter._engaged)
+        bench.spin(lambda: not arbiter._engagement.engaged)
         bench.spin(stopped(rest, "no episode node"))
 
 
@@ -676,7 +676,7 @@ def test_a_run_past_its_time_limit_is_left() -> None:
         rest.play(Start("press-red", "press", Mode.TRAIN, 3), rest.now_ns() - 31 * SECOND)  # limit: 20 s, and 10 s more
         bench.spin(stopped(rest, "did not end it at its time limit"))
         spin_for(0.3, arbiter, rest)
-        assert not arbiter._engaged
+        assert not arbiter._engagement.engaged
 
 
 def test_where_another_commands_the_arm_it_does_not() -> None:
@@ -684,15 +684,15 @@ def test_where_another_commands_the_arm_it_does_not() -> None:
         bench = Bench(arbiter, rest)
         bench.run()
         other = rest.create_publisher(PoseStamped, topics.TARGET, COMMAND)
-        bench.spin(lambda: not arbiter._engaged)
+        bench.spin(lambda: not arbiter._engagement.engaged)
         bench.spin(stopped(rest, "2 nodes publish /target_pose"))
         rest.play(Request(Verb.STOP, "", ""), rest.now_ns())
         rest.play(Request(Verb.SEALED, "", ""), rest.now_ns())
         rest.play(Start("press-red", "press", Mode.TRAIN, 4), rest.now_ns())
         bench.spin(lambda: "2 nodes publish /target_pose" in arbiter.health.report(arbiter.wall_ns()).message)
-        assert not arbiter._engaged
+        assert not arbiter._engagement.engaged
         rest.destroy_publisher(other)
-        bench.spin(lambda: arbiter._engaged)
+        bench.spin(lambda: arbiter._engagement.engaged)
 
 
 def again(rest: Rest) -> None:
@@ -715,14 +715,14 @@ def test_the_arm_is_not_moved_while_the_other_hosts_clock_is_unknown_or_off(monk
         bench.spin(says(r"engage: clock of host gpu: not known to be within 100 ms of this one \(nobody there tells the"))
         with Process("clock", "gpu", 0.25):
             bench.spin(says("engage: " + off))
-            assert not arbiter._engaged
+            assert not arbiter._engagement.engaged
         with Process("clock", "gpu", 0.0):
-            bench.spin(lambda: arbiter._other_clock.problem() is None)
+            bench.spin(lambda: arbiter._engagement._other_clock.problem() is None)
             again(rest)
-            bench.spin(lambda: arbiter._engaged)
+            bench.spin(lambda: arbiter._engagement.engaged)
             assert "OK: gpu " in dict(arbiter.health.report(arbiter.wall_ns()).values)["clock"]
         with Process("clock", "gpu", 0.25):  # it was set in the middle of a run
-            bench.spin(lambda: not arbiter._engaged)
+            bench.spin(lambda: not arbiter._engagement.engaged)
             bench.spin(lambda: any(request.verb is Verb.STOP and re.match(off, request.why)
                                    for request in rest.heard[topics.REQUEST]))  # fmt: skip
     assert rest.targets == []
@@ -734,10 +734,10 @@ def test_a_clock_that_has_not_been_heard_for_long_is_not_relied_on(monkeypatch: 
     with real_time(side="robot", clock_limit_s=0.1) as (arbiter, rest):
         bench = Bench(arbiter, rest)
         with Process("clock", "gpu", 0.0):
-            bench.spin(lambda: arbiter._other_clock.problem() is None)
+            bench.spin(lambda: arbiter._engagement._other_clock.problem() is None)
             bench.run()
         bench.spin(stopped(rest, "clock of host gpu: measured "))
-        assert not arbiter._engaged
+        assert not arbiter._engagement.engaged
 
 
 def test_a_request_about_another_episode_engages_nobody() -> None:

@@ -284,7 +284,7 @@ def test_the_operator_takes_over_from_the_policy_and_gives_back() -> None:
         policy.every(0.1, observe)
         rest.stick = REST, ()
         rest.say_state(rest.machine.state)
-        spin_until(lambda: arbiter._robot.pose_ns > 0 and arbiter._state is not None, *everyone)
+        spin_until(lambda: arbiter._robot.pose_ns > 0 and arbiter._engagement._state is not None, *everyone)
         rest.play(Start("press-red", "press the red button", Mode.TRAIN, 3), rest.now_ns())
 
         def by(source: ControlSource, count: int = 3) -> Callable[[], bool]:

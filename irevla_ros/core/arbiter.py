@@ -1,4 +1,4 @@
-"""The single writer to the arm: who moves it, by how much, and when nobody does.
+"""The single writer to the arm: who moves it, and when nobody does; by how much is in ``core.target``.
 
 Inputs arrive in any order (``pose``, ``joints``, ``wrench``, ``observe``, ``offer``, ``human``); ``tick`` decides on a step,
 once an observation, and ``stream`` gives the poses between two steps at the servo rate. A tick acts only when the arbiter is
