@@ -49,7 +49,7 @@ LIBRARIES = {
 ROS = {
     "ros": {"rclpy", "rcl_interfaces"},
     "nodes": {"launch", "launch_ros"},
-    "nodes/franka": {"rclpy", "tf2_ros", "franka_msgs", "control_msgs", "controller_manager_msgs"},
+    "nodes/franka": {"rclpy", "action_msgs", "tf2_ros", "franka_msgs", "control_msgs", "controller_manager_msgs"},
 }
 NATIVE = "irevla_ros.nodes.franka"
 
