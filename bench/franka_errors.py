@@ -78,6 +78,12 @@ def after_budget() -> str:
         return failure
 
 
+def after_restart() -> str:
+    with cell() as made:
+        made.restart()
+        return made.reset().failure
+
+
 def after_cancelled_ptp() -> str:
     with cell({}, reset__velocity_rad_s="0.1") as made:
         state = made.peer.start()
@@ -149,6 +155,7 @@ CASES: dict[str, Callable[[], str]] = {
     "the arbiter has a fault, or was stopped": lambda: without_consent(engaged=True),
     "the user stop is pressed": after_user_stop,
     "a fault too many": after_budget,
+    "the franka node was restarted": after_restart,
     "`ptp_motion` after one was cancelled": after_cancelled_ptp,
     "the reset box is too small": lambda: reset_told(reset__high="[0.75, 0.4, 0.2]"),
 }

@@ -36,6 +36,8 @@ class Consenting(GraphNode):
         super().__init__("arbiter")
         self.engaged, self.hindrance, self._sequence = False, "", 0
         self._consent = self.speak(Consent, topics.CONSENT, COMMAND)
+        self.targets = self.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
+        self.grip = self.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
         self.voice = self.every(0.1, self._say)
 
     def _say(self) -> None:
@@ -59,8 +61,7 @@ class Cell:
         self.asked: list[Request] = self.peer.hear(Request, topics.REQUEST)
         self.health = self.peer.health_of(self.node.get_fully_qualified_name())
         if arbiter is Consenting:  # the real one speaks for itself
-            self.targets = self.arbiter.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
-            self.grip = self.arbiter.create_publisher(JointState, topics.GRIPPER_COMMAND, COMMAND)
+            self.targets, self.grip = self.arbiter.targets, self.arbiter.grip
 
     def until(self, predicate: Callable[[], Any], timeout_s: float = DEADLINE_S) -> None:
         end = time.monotonic() + timeout_s

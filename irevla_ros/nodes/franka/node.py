@@ -164,9 +164,9 @@ class FrankaNode(GraphNode):
     def _recover(self, episode_id: str) -> Steps:
         fault = self._arm.fault()
         self._note(fault)
-        what = fault.what if fault else "no fault is seen"
+        what, rule = (fault.what, "recovered from") if fault else ("the arm", "moved")
         if refusal := self._for_human or self._budget.refusal(episode_id):
-            raise RobotError(what, f"it is not recovered from by itself: {refusal}", "look at the arm, then call robot/recover")
+            raise RobotError(what, f"it is not {rule} by itself: {refusal}", "look at the arm, then call robot/recover")
         self._budget.spend(episode_id)
         self.get_logger().warning(f"{what}: recovering for {episode_id}")
         try:
