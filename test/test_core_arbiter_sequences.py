@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from irevla_ros.core.arbiter import Arbiter
@@ -27,6 +27,7 @@ from irevla_ros.core.messages import MessageError
 from irevla_ros.core.rotation import POINTING_DOWN, Pose, inverse, log, multiply
 from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.types import ControlSource
+from irevla_ros.core.workspace import Workspace
 
 MS = 1_000_000
 SERVO = 20 * MS
@@ -54,6 +55,12 @@ def configuration(setup: int) -> ArbiterConfig:
     back = HandBack.FRESH if bit[7] else HandBack.ENGAGE
     return ArbiterConfig(limits, margins=MarginConfig(Arm.PANDA if bit[4] else None), force=ForceConfig(bit[5]),
                          deadman_ns=200 * MS if bit[6] else 0, hand_back=back)  # fmt: skip
+
+
+def excess(workspace: Workspace, p: Any) -> float:
+    """How far beyond a wall a point lies, m."""
+    walls = np.concatenate((workspace.low - p, p - workspace.high, workspace.normals @ p - workspace.offsets))
+    return max(0.0, float(walls.max()))
 
 
 class World:
@@ -126,7 +133,10 @@ class World:
         if before is None:
             self.check_rates()
             self.engaged_with = self.arbiter.config
-            self.vectors = [self.vector(self.arbiter.target.pose)] * 4  # at rest
+            start = self.arbiter.target.pose
+            self.vectors = [self.vector(start)] * 4  # at rest
+            assert start is not None
+            self.outside = excess(self.engaged_with.limits.workspace, start.p)  # from there it leads in
 
     def resume(self) -> None:
         try:
@@ -294,7 +304,7 @@ class World:
 
     def check_place(self, pose: Pose) -> None:
         limits = self.engaged_with.limits
-        assert limits.workspace.contains(pose.p, SLACK)
+        assert limits.workspace.contains(pose.p, SLACK + self.outside)
         turn = self.vector(pose)[3:]
         assert np.linalg.norm(turn) <= limits.turn_rad + SLACK
         down = multiply(multiply(pose.q, np.array([0.0, 0.0, 1.0, 0.0])), inverse(pose.q))[:3]
@@ -315,6 +325,7 @@ def run(setup: int, operations: Any) -> World:
 
 @settings(max_examples=2000, deadline=None)
 @given(setups, operations)
+@example(0, [("disengage", 0.0, 4), ("shove", 0.375, 1), ("engage", 0.0, 1)])  # outside by less than a step
 def test_no_sequence_leaves_the_limits_or_moves_on_what_is_stale(setup: int, operations: Any) -> None:
     run(setup, operations)
 
