@@ -286,6 +286,11 @@ def test_a_verdict_given_later_changes_the_reward_and_discarding_asks_again(tmp_
     success = as_labelled(replace(failed, meta=replace(failed.meta, outcome=Outcome.SUCCESS)), Outcome.FAILURE)
     assert success.reward[-1] == 1.0 and success.terminated.tolist() == [False, False, True] and not success.truncated.any()
     assert as_labelled(failed, Outcome.FAILURE) is failed
+    # Judged between its end by time and its sealing: learned from as if judged a moment later.
+    sealed = replace(failed, meta=replace(failed.meta, outcome=Outcome.SUCCESS), reward=np.float32([0.0, 0.25, 1.25]))
+    success = as_labelled(sealed, Outcome.SUCCESS)
+    assert success.terminated.tolist() == [False, False, True] and not success.truncated.any()
+    assert success.reward.tolist() == [0.0, 0.25, 1.25]
 
     run = tmp_path / "run"
     learner, toys = opened(run, sft)
