@@ -429,6 +429,23 @@ def test_the_shipped_policy_is_whole_and_begins_a_run(tmp_path: Path) -> None:
     closed(learner)
 
 
+def test_what_the_policy_does_not_act_with_is_announced_again(tmp_path: Path, sft: Path) -> None:
+    """It may have failed to load it, or have heard a late copy of an earlier one: nobody else would ever say it again."""
+    learner, toys = opened(tmp_path / "run", sft)
+    drive(learner, toys, until=lambda: toys["a"].announced is not None)
+    announced, now_s = toys["a"].announced, time.monotonic()
+    assert announced is not None
+
+    def said(after_s: float) -> list[Request]:
+        return [one for one in learner.requests(now_s + after_s) if isinstance(one, Announcement)]
+
+    learner.on_version(PolicyVersion("toy", announced.version, ""))
+    assert said(0.0) == said(60.0) == []
+    learner.on_version(PolicyVersion("toy", announced.version - 1, "", "the disk was away"))
+    assert [len(said(after_s)) for after_s in (69.9, 70.1, 80.0, 80.2)] == [0, 1, 0, 1]
+    closed(learner)
+
+
 def test_given_demonstrations_are_all_that_stage_2_learns_from_beside_its_own(tmp_path: Path, sft: Path) -> None:
     """As on a robot, whose demonstrations no simulator can make: those of a collection, less what is none and what failed."""
     collection, run = tmp_path / "collection", tmp_path / "run"

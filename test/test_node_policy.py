@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -286,6 +287,18 @@ def test_what_cannot_be_verified_is_refused_and_what_acted_goes_on(run, what, ch
         cell.announce(announced(run, 8))  # a sound one makes up for it
         spin_until(lambda: cell.versions[-1].version == 8, policy, cell)
         assert cell.versions[-1].refused == "" and check(policy, "policy").startswith("OK: version 8")
+
+
+def test_an_announcement_that_is_said_again_while_it_is_loaded_is_loaded_once(run):
+    with graph(run, {}) as (policy, (cell,)):
+        spin_until(lambda: cell.versions, policy, cell)
+        newer = announced(run, 7)
+        for said in (newer, replace(newer)):
+            policy._on_announcement(said)
+            time.sleep(0.1)  # the loader has taken it, and the executor has not heard of the result
+        spin_until(lambda: cell.versions[-1].version == 7, policy, cell)
+        spin_for(0.3, policy, cell)
+        assert policy._loader.completed == 2  # the first of all, and this one: a second load would keep resets waiting
 
 
 def test_a_policy_for_other_cameras_or_sizes_is_refused(run):
