@@ -503,6 +503,29 @@ def test_a_full_disk_is_refused_aloud_keeps_what_is_sealed_and_is_over_when_ther
     assert {"run1-000000", "run1-000003"} <= set(reader.ids())
 
 
+def test_a_row_refused_at_the_very_end_leaves_no_success_behind(tmp_path):
+    """The episode is closed before the executor hears that its last step could not be appended."""
+    with graph(tmp_path, latents=False, wait_s=1.0) as (recorder, cell):
+        begin(recorder, cell, tmp_path).close()
+        say = cell.say_step
+        for number in range(5):
+            cell.observe()
+            spin_until(lambda: cell.recorded and cell.recorded[-1] == cell.stamp, recorder, cell)
+            if number == 3:  # an arbiter of another release
+                cell.say_step = lambda record: say(replace(record, proposed=record.proposed[:4], executed=record.executed[:4],
+                                                           commanded=record.commanded[:4]))  # fmt: skip
+            if number < 4:
+                cell.act()
+        cell.say_step = say
+        cell.end()
+        closed(recorder, cell)
+        sealed = cell.sealed[0]
+        assert (sealed.steps, sealed.outcome, sealed.reason) == (3, Outcome.UNKNOWN, TerminationReason.RECOVERED)
+        assert "action sizes" in sealed.refusal
+    record = SpoolReader(tmp_path / "practice").record(sealed.episode_id)
+    assert (record.meta.outcome, record.meta.termination_reason) == (Outcome.UNKNOWN, TerminationReason.RECOVERED)
+
+
 def test_too_many_rows_for_the_disk_break_the_recording_off(tmp_path):
     with graph(tmp_path, wait_s=0.1, backlog=2) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
@@ -515,8 +538,7 @@ def test_too_many_rows_for_the_disk_break_the_recording_off(tmp_path):
         policy.close()
 
 
-def test_a_verdict_message_alone_is_no_label(tmp_path):
-    """A second machine's verdict in idle changes nothing: only states of the episode node count."""
+def test_a_verdict_that_names_no_episode_is_no_label(tmp_path):
     with graph(tmp_path) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
         play(recorder, cell, policy, 1)
