@@ -86,6 +86,20 @@ def test_a_name_that_only_another_node_has_is_right_for_all_and_wrong_for_one(tm
     assert ": parameters of /c/sim: no such node in this graph" in refused("/c/sim: {ros__parameters: {suite: demo}}\n")
 
 
+@pytest.mark.parametrize(("graph", "lines", "message"), [
+    # Else the robot would stand still, and what the arbiter says would be recorded as if it had moved.
+    ("franka", "/**/arbiter: {ros__parameters: {dry_run: false}}", "/franka: dry_run = True: /arbiter has False"),
+    ("sim", "/**/sim: {ros__parameters: {lock_step: false}}", "/arm0/arbiter: lock_step = True: /arm0/sim has False"),
+    ("sim", "/**/learner: {ros__parameters: {rate_hz: 5.0}}", "/learner: rate_hz = 5.0: /arm0/sim has 10.0"),
+])  # fmt: skip
+def test_nodes_agree_on_what_they_have_to_agree_on(graph: str, lines: str, message: str, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.yaml"
+    ours.write_text(f"/**: {{ros__parameters: {{run: {tmp_path}, run_id: r}}}}\n{lines}\n")
+    with pytest.raises(ConfigError) as caught:
+        check_values(load_graph(graph), [find_config(graph, "parameters"), ours])
+    assert str(caught.value).startswith(f"parameters of {message}")
+
+
 # ---- a node by itself --------------------------------------------------------------------------------------------------
 
 
