@@ -270,6 +270,34 @@ def test_the_operators_verdict_on_a_sealed_episode_becomes_a_label_also_when_the
         assert [(label.outcome, label.who) for label in found] == [(Outcome.SUCCESS, "operator"), (Outcome.FAILURE, "operator")]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_verdict_on_what_a_dead_recorder_sealed_is_not_lost(tmp_path, stopped):
+    with graph(tmp_path) as (dead, cell):
+        say = cell.speak(Verdict, topics.VERDICT)
+        policy = begin(dead, cell, tmp_path)
+        play(dead, cell, policy, 2)
+        if stopped:
+            cell.hear(Request(Verb.STOP))
+        else:
+            cell.end()
+        closed(dead, cell)
+        policy.close()
+        dead.on_shutdown()
+        dead.destroy_node()
+        name, reader, recorder = cell.state.episode_id, SpoolReader(tmp_path / "practice"), RecorderNode()
+        spin_until(lambda: recorder._state is not None and recorder.count_publishers(topics.VERDICT)
+                   and cell.count_subscribers(topics.VERDICT), recorder, cell)  # fmt: skip
+        say(Verdict(False, Judge.OPERATOR, 3, name))
+        if stopped:  # nobody knows any more whether it was whole
+            spin_until(lambda: recorder.health.counts["refusals"], recorder, cell)
+            assert not reader.labels(name).labels
+        else:
+            spin_until(lambda: reader.labels(name).labels, recorder, cell)
+            assert reader.record(name).meta.outcome is Outcome.FAILURE
+        recorder.on_shutdown()
+        recorder.destroy_node()
+
+
 def test_a_lost_step_record_ends_the_episode_there_and_stops_the_run(tmp_path):
     with graph(tmp_path, wait_s=0.3) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
