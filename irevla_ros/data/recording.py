@@ -111,7 +111,7 @@ class Archive:
         return found
 
     def judge(self, episode_id: str, outcome: Outcome, who: str) -> None:
-        """A verdict on an episode that an earlier process recorded. ``DataError`` where it may not be whole, or is not there."""
+        """A verdict on an episode that an earlier process recorded. ``DataError`` where it may not be whole or is absent."""
         record = SpoolReader(self.root).record(episode_id)
         if record.meta.termination_reason in (TerminationReason.RECOVERED, TerminationReason.STOPPED):
             raise DataError(f"verdict on {episode_id}", f"it may not be whole ({record.meta.termination_reason.value})",
