@@ -19,7 +19,7 @@ from irevla_ros.nodes.checking import check_names, check_values
 from irevla_ros.nodes.graph import load_graph
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import sim
-from irevla_ros.nodes.parameters.reading import parameter_names, read_settings
+from irevla_ros.nodes.parameters.reading import parameter_names, read_settings, reader_of
 from irevla_ros.ros.errors import CONFIGURATION
 from irevla_ros.ros.messages import String
 from irevla_ros.ros.qos import LATCHED
@@ -51,7 +51,7 @@ def test_any_value_of_any_parameter_is_taken_or_refused_in_one_line(program: str
     given: dict[str, Any] = {name: data.draw(values, label=name) for name in names}
     refusal = None
     try:
-        read_settings(program, "parameters of /x", given)
+        read_settings(program, reader_of("parameters of /x", given))
     except ConfigError as error:
         refusal = error
     assert refusal is None or ("\n" not in str(refusal) and refusal.rule and refusal.remedy)
@@ -63,7 +63,7 @@ def test_no_float_may_be_nan_or_infinite_and_no_time_negative(program: str) -> N
         bad = [float("nan"), float("inf")] + ([-1.0] if name.endswith("_s") else [])
         for value in bad:
             with pytest.raises(ConfigError):
-                read_settings(program, "parameters of /x", {name: value})
+                read_settings(program, reader_of("parameters of /x", {name: value}))
 
 
 def test_a_name_that_only_another_node_has_is_right_for_all_and_wrong_for_one(tmp_path: Path) -> None:

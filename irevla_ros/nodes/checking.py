@@ -9,7 +9,7 @@ from typing import Any
 
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.graph import GraphSpec, ros_arguments
-from irevla_ros.nodes.parameters.reading import parameter_names, read_node, reader_of, settings_of
+from irevla_ros.nodes.parameters.reading import parameter_names, read_settings, reader_of
 from irevla_ros.ros.embedded.arguments import parse
 from irevla_ros.ros.given import in_file, of_every_node
 
@@ -50,7 +50,7 @@ def check_values(graph: GraphSpec, files: Sequence[Path]) -> dict[str, Any]:
     for full_name, node, arm in _processes(graph):
         given = parse(["--ros-args", *ros_arguments(graph, node, arm, files)]).overrides(full_name)
         reader = reader_of(f"parameters of {full_name}", given)
-        found[full_name] = read_node(reader, settings_of(graph.nodes[node].program or node))[1]
+        found[full_name] = read_settings(graph.nodes[node].program or node, reader)
         for name in (name for name in ALIKE if name in reader.names):
             other, value = said.setdefault(name, (full_name, reader.names[name]))
             if value != reader.names[name]:
