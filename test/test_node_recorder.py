@@ -298,6 +298,18 @@ def test_a_verdict_on_what_a_dead_recorder_sealed_is_not_lost(tmp_path, stopped)
         recorder.destroy_node()
 
 
+def test_where_the_stream_stalls_what_was_appended_is_synced(tmp_path):
+    """Appends sync what came before them; where none follows, nothing else would before the end."""
+    with graph(tmp_path, wait_s=0.3, latents=False) as (recorder, cell):
+        policy = begin(recorder, cell, tmp_path)
+        play(recorder, cell, policy, 4)
+        writer = recorder._archive._writer
+        assert writer is not None
+        spin_until(lambda: writer.steps == 3, recorder, cell)  # the fourth waits for the next
+        spin_until(lambda: writer.synced_steps == 3, recorder, cell, timeout_s=5.0)
+        policy.close()
+
+
 def test_a_lost_step_record_ends_the_episode_there_and_stops_the_run(tmp_path):
     with graph(tmp_path, wait_s=0.3) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
