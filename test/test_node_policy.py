@@ -23,12 +23,13 @@ from irevla_ros.core.health import Level
 from irevla_ros.core.rotation import Pose
 from irevla_ros.core.rows import SideRecord
 from irevla_ros.core.spec import ProprioSpec
-from irevla_ros.core.types import ControlSource, Episode, Mode, Observation, TerminationReason
+from irevla_ros.core.types import ControlSource, Episode, FloatArray, HalfArray, Mode, Observation, TerminationReason
 from irevla_ros.data.paths import side_path
 from irevla_ros.data.side import SideReader
 from irevla_ros.jobs.rollouts import EpisodeRequest, PolicySnapshot, SceneConfig, run_episodes
 from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.nodes.policy import PolicyNode
+from irevla_ros.nodes.policy_arm import Wanted
 from irevla_ros.policy.acting import Acting, act, load_acting
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.checkpoint import checkpoint_digest, save_head, save_vla
@@ -326,6 +327,25 @@ def test_a_run_whose_reset_was_not_seen_is_not_acted_in(run):
         assert (request.verb, request.episode_id, request.sequence) == (Verb.STOP, "run1-000009", 5)
         assert not cell.chunks and not demo.chunks and not demo.requests
         assert not side_path(run / "practice", "run1-000009").exists()
+
+
+def test_what_is_encoded_when_its_episode_is_over_moves_nothing_in_the_next(run):
+    with graph(run, {}) as (policy, (cell,)):
+        late: list[tuple[Wanted, FloatArray, HalfArray]] = []
+        (arm,) = policy._arms
+        encoded, arm.encoded = arm.encoded, lambda *result: late.append(result)
+        for number in range(2):
+            cell.start()
+            spin_until(lambda: cell.phase is Phase.RUN, policy, cell)
+            if number == 0:
+                cell.observe()
+                spin_until(lambda: late, policy, cell)
+                cell.hear(Request(Verb.STOP))
+                cell.hear(Request(Verb.SEALED))
+                assert cell.phase is Phase.IDLE
+        encoded(*late[0])
+        spin_for(0.3, policy, cell)
+        assert cell.chunks == [] and sides(run, cell.state.episode_id) == {}
 
 
 def test_a_demonstration_is_encoded_and_nothing_is_proposed(run):
