@@ -348,6 +348,19 @@ def test_what_is_encoded_when_its_episode_is_over_moves_nothing_in_the_next(run)
         assert cell.chunks == [] and sides(run, cell.state.episode_id) == {}
 
 
+def test_after_a_reset_the_policy_sees_also_where_the_clock_was_set_back(run):
+    with graph(run, {}) as (policy, (cell,)):
+        for number in range(2):
+            cell.start()
+            spin_until(lambda: cell.phase is Phase.RUN, policy, cell)
+            cell.stamp -= number * (cell.stamp - PERIOD)
+            cell.observe()
+            spin_until(lambda number=number: len(cell.chunks) == number + 1, policy, cell)
+            cell.hear(Request(Verb.STOP))
+            cell.hear(Request(Verb.SEALED))
+        assert cell.chunks[1].stamp_ns == PERIOD < cell.chunks[0].stamp_ns
+
+
 def test_a_demonstration_is_encoded_and_nothing_is_proposed(run):
     with graph(run, {"drives": ControlSource.HUMAN}) as (policy, (cell,)):
         cell.start(mode=Mode.DEMO)
