@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test"))
 
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.episode_state import EpisodeState, Phase
@@ -24,9 +25,10 @@ from irevla_ros.core.messages import Message, MessageError
 from irevla_ros.core.types import TerminationReason
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.nodes import topics
-from irevla_ros.ros import Node, SingleThreadedExecutor, init, try_shutdown
+from irevla_ros.ros import Node, init
 from irevla_ros.ros.messages import DiagnosticArray, PoseStamped, String
 from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED
+from spinning import spinning
 
 # The shipped policy, one task, and next to no evaluation before it is practised; no end, no gate.
 PRACTICE = ["-p", "learner:tasks:=[push-blue-cube-left]", "-p", "learner:sft:=shipped", "-p", "learner:gate:=0",
@@ -108,24 +110,8 @@ def observing(arms: Sequence[str], *, every_step: bool = True) -> Iterator[Watch
             watch.health[status.name] = time.monotonic_ns(), status.message, values
 
     node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, healthy, EVENT)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    stop = threading.Event()
-
-    def spin() -> None:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    try:
+    with spinning(node):
         yield watch
-    finally:
-        stop.set()
-        thread.join()
-        executor.shutdown()
-        node.destroy_node()
-        try_shutdown()
 
 
 @contextmanager

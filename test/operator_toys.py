@@ -24,9 +24,10 @@ from irevla_ros.core.spec import ActionSpec
 from irevla_ros.core.teleop import XBOX, Speeds
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.ros import SingleThreadedExecutor, init, try_shutdown
+from irevla_ros.ros import init
 from irevla_ros.ros.messages import JointTrajectory, Joy, numbers
 from irevla_ros.ros.qos import COMMAND, LATCHED, SENSOR
+from spinning import spinning
 
 ENTRY = "import sys; from irevla_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
 PERIOD_S = 0.1
@@ -170,25 +171,8 @@ class Operator(GraphNode):
 def operator() -> Iterator[Operator]:
     """An operator that spins in a thread of its own."""
     init()
-    node = Operator()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    stop = threading.Event()
-
-    def spin() -> None:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    try:
+    with spinning(Operator()) as node:
         yield node
-    finally:
-        stop.set()
-        thread.join()
-        executor.shutdown()
-        node.destroy_node()
-        try_shutdown()
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> None:

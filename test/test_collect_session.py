@@ -13,7 +13,7 @@ from irevla_ros.core.types import ControlSource, Outcome
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.nodes.checking import check_names
 from irevla_ros.nodes.graph import load_graph
-from irevla_ros.nodes.parameters.reading import read_settings
+from irevla_ros.nodes.parameters.reading import read_settings, reader_of
 from irevla_ros.ros.given import in_file
 from operator_toys import Collection, OnTerminal, collecting, operator, until
 from ros_toys import DEADLINE_S
@@ -145,4 +145,4 @@ def test_a_calibration_asks_for_each_axis_and_button_and_writes_what_the_teleop_
     assert given.values["gamepad.full"][:2] == pytest.approx([0.776, 0.873], abs=0.01)
     assert (given.values["gamepad.deadman"], given.values["gamepad.start"], given.values["gamepad.undo"]) == (0, 3, -1)
     check_names(load_graph("collect"), [out])
-    read_settings("teleop", "pad.yaml", given.values)
+    read_settings("teleop", reader_of("pad.yaml", given.values))

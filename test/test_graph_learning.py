@@ -286,6 +286,11 @@ def test_a_verdict_given_later_changes_the_reward_and_discarding_asks_again(tmp_
     success = as_labelled(replace(failed, meta=replace(failed.meta, outcome=Outcome.SUCCESS)), Outcome.FAILURE)
     assert success.reward[-1] == 1.0 and success.terminated.tolist() == [False, False, True] and not success.truncated.any()
     assert as_labelled(failed, Outcome.FAILURE) is failed
+    # Judged between its end by time and its sealing: learned from as if judged a moment later.
+    sealed = replace(failed, meta=replace(failed.meta, outcome=Outcome.SUCCESS), reward=np.float32([0.0, 0.25, 1.25]))
+    success = as_labelled(sealed, Outcome.SUCCESS)
+    assert success.terminated.tolist() == [False, False, True] and not success.truncated.any()
+    assert success.reward.tolist() == [0.0, 0.25, 1.25]
 
     run = tmp_path / "run"
     learner, toys = opened(run, sft)
@@ -421,6 +426,23 @@ def test_the_shipped_policy_is_whole_and_begins_a_run(tmp_path: Path) -> None:
     assert load_vla(tmp_path / "run" / "checkpoints" / "sft")[0].cameras == ("front",)
     learner.on_version(PolicyVersion("toy", 0, "", "its cameras are others"))
     assert learner.problems() == ["the policy refuses what was announced: its cameras are others"]
+    closed(learner)
+
+
+def test_what_the_policy_does_not_act_with_is_announced_again(tmp_path: Path, sft: Path) -> None:
+    """It may have failed to load it, or have heard a late copy of an earlier one: nobody else would ever say it again."""
+    learner, toys = opened(tmp_path / "run", sft)
+    drive(learner, toys, until=lambda: toys["a"].announced is not None)
+    announced, now_s = toys["a"].announced, time.monotonic()
+    assert announced is not None
+
+    def said(after_s: float) -> list[Request]:
+        return [one for one in learner.requests(now_s + after_s) if isinstance(one, Announcement)]
+
+    learner.on_version(PolicyVersion("toy", announced.version, ""))
+    assert said(0.0) == said(60.0) == []
+    learner.on_version(PolicyVersion("toy", announced.version - 1, "", "the disk was away"))
+    assert [len(said(after_s)) for after_s in (69.9, 70.1, 80.0, 80.2)] == [0, 1, 0, 1]
     closed(learner)
 
 

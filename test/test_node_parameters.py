@@ -19,7 +19,7 @@ from irevla_ros.nodes.checking import check_names, check_values
 from irevla_ros.nodes.graph import load_graph
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters import sim
-from irevla_ros.nodes.parameters.reading import parameter_names, read_settings
+from irevla_ros.nodes.parameters.reading import parameter_names, read_settings, reader_of
 from irevla_ros.ros.errors import CONFIGURATION
 from irevla_ros.ros.messages import String
 from irevla_ros.ros.qos import LATCHED
@@ -51,7 +51,7 @@ def test_any_value_of_any_parameter_is_taken_or_refused_in_one_line(program: str
     given: dict[str, Any] = {name: data.draw(values, label=name) for name in names}
     refusal = None
     try:
-        read_settings(program, "parameters of /x", given)
+        read_settings(program, reader_of("parameters of /x", given))
     except ConfigError as error:
         refusal = error
     assert refusal is None or ("\n" not in str(refusal) and refusal.rule and refusal.remedy)
@@ -63,7 +63,7 @@ def test_no_float_may_be_nan_or_infinite_and_no_time_negative(program: str) -> N
         bad = [float("nan"), float("inf")] + ([-1.0] if name.endswith("_s") else [])
         for value in bad:
             with pytest.raises(ConfigError):
-                read_settings(program, "parameters of /x", {name: value})
+                read_settings(program, reader_of("parameters of /x", {name: value}))
 
 
 def test_a_name_that_only_another_node_has_is_right_for_all_and_wrong_for_one(tmp_path: Path) -> None:
@@ -84,6 +84,20 @@ def test_a_name_that_only_another_node_has_is_right_for_all_and_wrong_for_one(tm
     assert "/**: parameter 'limits.step': no node of this graph has this parameter; did you mean 'limits.step_m'" in refused(
         "/**: {ros__parameters: {limits: {step: 0.1}}}\n")  # fmt: skip
     assert ": parameters of /c/sim: no such node in this graph" in refused("/c/sim: {ros__parameters: {suite: demo}}\n")
+
+
+@pytest.mark.parametrize(("graph", "lines", "message"), [
+    # Else the robot would stand still, and what the arbiter says would be recorded as if it had moved.
+    ("franka", "/**/arbiter: {ros__parameters: {dry_run: false}}", "/franka: dry_run = True: /arbiter has False"),
+    ("sim", "/**/sim: {ros__parameters: {lock_step: false}}", "/arm0/arbiter: lock_step = True: /arm0/sim has False"),
+    ("sim", "/**/learner: {ros__parameters: {rate_hz: 5.0}}", "/learner: rate_hz = 5.0: /arm0/sim has 10.0"),
+])  # fmt: skip
+def test_nodes_agree_on_what_they_have_to_agree_on(graph: str, lines: str, message: str, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.yaml"
+    ours.write_text(f"/**: {{ros__parameters: {{run: {tmp_path}, run_id: r}}}}\n{lines}\n")
+    with pytest.raises(ConfigError) as caught:
+        check_values(load_graph(graph), [find_config(graph, "parameters"), ours])
+    assert str(caught.value).startswith(f"parameters of {message}")
 
 
 # ---- a node by itself --------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,12 +23,13 @@ from irevla_ros.core.health import Level
 from irevla_ros.core.rotation import Pose
 from irevla_ros.core.rows import SideRecord
 from irevla_ros.core.spec import ProprioSpec
-from irevla_ros.core.types import ControlSource, Episode, Mode, Observation, TerminationReason
+from irevla_ros.core.types import ControlSource, Episode, FloatArray, HalfArray, Mode, Observation, TerminationReason
 from irevla_ros.data.paths import side_path
 from irevla_ros.data.side import SideReader
 from irevla_ros.jobs.rollouts import EpisodeRequest, PolicySnapshot, SceneConfig, run_episodes
 from irevla_ros.jobs.workers import WorkerPool
 from irevla_ros.nodes.policy import PolicyNode
+from irevla_ros.nodes.policy_arm import Wanted
 from irevla_ros.policy.acting import Acting, act, load_acting
 from irevla_ros.policy.backbone import build_backbone
 from irevla_ros.policy.checkpoint import checkpoint_digest, save_head, save_vla
@@ -288,6 +290,18 @@ def test_what_cannot_be_verified_is_refused_and_what_acted_goes_on(run, what, ch
         assert cell.versions[-1].refused == "" and check(policy, "policy").startswith("OK: version 8")
 
 
+def test_an_announcement_that_is_said_again_while_it_is_loaded_is_loaded_once(run):
+    with graph(run, {}) as (policy, (cell,)):
+        spin_until(lambda: cell.versions, policy, cell)
+        newer = announced(run, 7)
+        for said in (newer, replace(newer)):
+            policy._on_announcement(said)
+            time.sleep(0.1)  # the loader has taken it, and the executor has not heard of the result
+        spin_until(lambda: cell.versions[-1].version == 7, policy, cell)
+        spin_for(0.3, policy, cell)
+        assert policy._loader.completed == 2  # the first of all, and this one: a second load would keep resets waiting
+
+
 def test_a_policy_for_other_cameras_or_sizes_is_refused(run):
     with graph(run, {}, image_size=96) as (policy, (cell,)):
         spin_until(lambda: cell.versions, policy, cell)
@@ -313,6 +327,38 @@ def test_a_run_whose_reset_was_not_seen_is_not_acted_in(run):
         assert (request.verb, request.episode_id, request.sequence) == (Verb.STOP, "run1-000009", 5)
         assert not cell.chunks and not demo.chunks and not demo.requests
         assert not side_path(run / "practice", "run1-000009").exists()
+
+
+def test_what_is_encoded_when_its_episode_is_over_moves_nothing_in_the_next(run):
+    with graph(run, {}) as (policy, (cell,)):
+        late: list[tuple[Wanted, FloatArray, HalfArray]] = []
+        (arm,) = policy._arms
+        encoded, arm.encoded = arm.encoded, lambda *result: late.append(result)
+        for number in range(2):
+            cell.start()
+            spin_until(lambda: cell.phase is Phase.RUN, policy, cell)
+            if number == 0:
+                cell.observe()
+                spin_until(lambda: late, policy, cell)
+                cell.hear(Request(Verb.STOP))
+                cell.hear(Request(Verb.SEALED))
+                assert cell.phase is Phase.IDLE
+        encoded(*late[0])
+        spin_for(0.3, policy, cell)
+        assert cell.chunks == [] and sides(run, cell.state.episode_id) == {}
+
+
+def test_after_a_reset_the_policy_sees_also_where_the_clock_was_set_back(run):
+    with graph(run, {}) as (policy, (cell,)):
+        for number in range(2):
+            cell.start()
+            spin_until(lambda: cell.phase is Phase.RUN, policy, cell)
+            cell.stamp -= number * (cell.stamp - PERIOD)
+            cell.observe()
+            spin_until(lambda number=number: len(cell.chunks) == number + 1, policy, cell)
+            cell.hear(Request(Verb.STOP))
+            cell.hear(Request(Verb.SEALED))
+        assert cell.chunks[1].stamp_ns == PERIOD < cell.chunks[0].stamp_ns
 
 
 def test_a_demonstration_is_encoded_and_nothing_is_proposed(run):

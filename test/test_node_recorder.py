@@ -270,6 +270,46 @@ def test_the_operators_verdict_on_a_sealed_episode_becomes_a_label_also_when_the
         assert [(label.outcome, label.who) for label in found] == [(Outcome.SUCCESS, "operator"), (Outcome.FAILURE, "operator")]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_verdict_on_what_a_dead_recorder_sealed_is_not_lost(tmp_path, stopped):
+    with graph(tmp_path) as (dead, cell):
+        say = cell.speak(Verdict, topics.VERDICT)
+        policy = begin(dead, cell, tmp_path)
+        play(dead, cell, policy, 2)
+        if stopped:
+            cell.hear(Request(Verb.STOP))
+        else:
+            cell.end()
+        closed(dead, cell)
+        policy.close()
+        dead.on_shutdown()
+        dead.destroy_node()
+        name, reader, recorder = cell.state.episode_id, SpoolReader(tmp_path / "practice"), RecorderNode()
+        spin_until(lambda: recorder._state is not None and recorder.count_publishers(topics.VERDICT)
+                   and cell.count_subscribers(topics.VERDICT), recorder, cell)  # fmt: skip
+        say(Verdict(False, Judge.OPERATOR, 3, name))
+        if stopped:  # nobody knows any more whether it was whole
+            spin_until(lambda: recorder.health.counts["refusals"], recorder, cell)
+            assert not reader.labels(name).labels
+        else:
+            spin_until(lambda: reader.labels(name).labels, recorder, cell)
+            assert reader.record(name).meta.outcome is Outcome.FAILURE
+        recorder.on_shutdown()
+        recorder.destroy_node()
+
+
+def test_where_the_stream_stalls_what_was_appended_is_synced(tmp_path):
+    """Appends sync what came before them; where none follows, nothing else would before the end."""
+    with graph(tmp_path, wait_s=0.3, latents=False) as (recorder, cell):
+        policy = begin(recorder, cell, tmp_path)
+        play(recorder, cell, policy, 4)
+        writer = recorder._archive._writer
+        assert writer is not None
+        spin_until(lambda: writer.steps == 3, recorder, cell)  # the fourth waits for the next
+        spin_until(lambda: writer.synced_steps == 3, recorder, cell, timeout_s=5.0)
+        policy.close()
+
+
 def test_a_lost_step_record_ends_the_episode_there_and_stops_the_run(tmp_path):
     with graph(tmp_path, wait_s=0.3) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
@@ -503,6 +543,29 @@ def test_a_full_disk_is_refused_aloud_keeps_what_is_sealed_and_is_over_when_ther
     assert {"run1-000000", "run1-000003"} <= set(reader.ids())
 
 
+def test_a_row_refused_at_the_very_end_leaves_no_success_behind(tmp_path):
+    """The episode is closed before the executor hears that its last step could not be appended."""
+    with graph(tmp_path, latents=False, wait_s=1.0) as (recorder, cell):
+        begin(recorder, cell, tmp_path).close()
+        say = cell.say_step
+        for number in range(5):
+            cell.observe()
+            spin_until(lambda: cell.recorded and cell.recorded[-1] == cell.stamp, recorder, cell)
+            if number == 3:  # an arbiter of another release
+                cell.say_step = lambda record: say(replace(record, proposed=record.proposed[:4], executed=record.executed[:4],
+                                                           commanded=record.commanded[:4]))  # fmt: skip
+            if number < 4:
+                cell.act()
+        cell.say_step = say
+        cell.end()
+        closed(recorder, cell)
+        sealed = cell.sealed[0]
+        assert (sealed.steps, sealed.outcome, sealed.reason) == (3, Outcome.UNKNOWN, TerminationReason.RECOVERED)
+        assert "action sizes" in sealed.refusal
+    record = SpoolReader(tmp_path / "practice").record(sealed.episode_id)
+    assert (record.meta.outcome, record.meta.termination_reason) == (Outcome.UNKNOWN, TerminationReason.RECOVERED)
+
+
 def test_too_many_rows_for_the_disk_break_the_recording_off(tmp_path):
     with graph(tmp_path, wait_s=0.1, backlog=2) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
@@ -515,8 +578,7 @@ def test_too_many_rows_for_the_disk_break_the_recording_off(tmp_path):
         policy.close()
 
 
-def test_a_verdict_message_alone_is_no_label(tmp_path):
-    """A second machine's verdict in idle changes nothing: only states of the episode node count."""
+def test_a_verdict_that_names_no_episode_is_no_label(tmp_path):
     with graph(tmp_path) as (recorder, cell):
         policy = begin(recorder, cell, tmp_path)
         play(recorder, cell, policy, 1)

@@ -245,6 +245,19 @@ def test_in_real_time_it_goes_to_a_target_and_stays_when_none_comes() -> None:
         assert max(still) - min(still) < 2e-3
 
 
+def test_in_real_time_an_old_target_pulls_no_more() -> None:
+    """One command whose way takes several control periods, and then nobody: the arm stays short of it."""
+    with real_time(target_s=0.05) as (sim, rest):
+        bench = Bench(sim, rest)
+        bench.start(begin_ns=rest.now_ns())
+        bench.spin(lambda: rest.heard[topics.SIM_STATE])
+        far = Pose((0.62, 0.2, 0.3), POINTING_DOWN)
+        bench.answer(rest.now_ns(), far)
+        spin_for(1.5, sim, rest)
+        at = rest.heard[topics.POSE][-1].pose.position
+        assert np.linalg.norm(np.array([at.x, at.y, at.z]) - far.p) > 0.1
+
+
 def test_a_control_rate_that_the_world_does_not_have_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"rate_hz = 20.0: this simulator is controlled at 10 Hz"), graph(
         SimNode, rate_hz=20.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +16,7 @@ from irevla_ros.core.types import Observation
 from irevla_ros.nodes import convert
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.streams import ObservationStreams, StreamsConfig
+from irevla_ros.ros.messages import CompressedImage, numbers
 
 SECOND = 1_000_000_000
 
@@ -85,3 +88,16 @@ def test_in_lock_step_the_parts_may_come_in_any_order_and_again() -> None:
         one.gripper(5)
         one.image(5)
         assert one.observed == [5] and one.repeated == [5]
+
+
+def test_a_picture_that_claims_too_large_a_size_is_counted_and_nothing_else() -> None:
+    """OpenCV raises for such a header, where it answers other rubbish with nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    claimed = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", claimed) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with arm(lock_step=False) as one:
+        one.streams._on_image("front")(CompressedImage(format="png", data=numbers("B", png)))
+        assert one.health.counts["camera front.refused"] == 1 and one.observed == []

@@ -124,6 +124,17 @@ def test_all_arms_work_at_once_and_none_is_asked_for_more_than_is_wanted() -> No
     assert [(arm, start.seed) for arm, start in graph.book.due(1.5)] == [("a", 103), ("b", 104)]
 
 
+def test_an_episode_that_a_dead_learner_ordered_counts_and_is_not_ordered_again() -> None:
+    graph = FakeGraph(("a",), [])
+    graph.book.want(wanted(1))  # the next learner hears of the episode when it is under way
+    start = wanted(1)[0].start()
+    graph.say("a", Phase.RUN, episode_id="e0001", task=start.task, mode=start.mode, seed=start.seed)
+    graph.spool["e0001"] = start, Outcome.FAILURE
+    graph.say("a", Phase.END)
+    graph.say("a", Phase.IDLE)
+    assert graph.book.due(0.5) == [] and graph.book.accepted == {0: "e0001"}
+
+
 def test_an_arm_that_gives_nothing_is_asked_slower_and_slower_and_somebody_is_told() -> None:
     graph = FakeGraph(("a",), ["stopped"] * 21)
     graph.book.want(wanted(1))

@@ -86,7 +86,7 @@ class EpisodeMachine:
 
     def __init__(self, config: EpisodeConfig, run_id: str, next_number: int, now_ns: int, wall_ns: int,
                  first_sequence: int = 0, arm: str = "") -> None:  # fmt: skip
-        """``first_sequence`` lies above all that an earlier process of the run has given (say, microseconds since 1970).
+        """``first_sequence`` lies above all that an earlier process of the run has given.
 
         Raises IrevlaError when ``run_id`` and ``arm`` cannot name files."""
         self.config = config

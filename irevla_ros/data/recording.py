@@ -13,6 +13,7 @@ from irevla_ros.core.types import EpisodeMeta, Outcome, TerminationReason
 from irevla_ros.data.container import Container
 from irevla_ros.data.files import disk_errors
 from irevla_ros.data.paths import log_path, sealed_path, side_path
+from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.schema import meta_from_json
 from irevla_ros.data.side import remove_leftovers
 from irevla_ros.data.spool import Spool
@@ -108,6 +109,15 @@ class Archive:
         if discarded and found.steps:
             self.spool.label(episode_id, None, discarded, discard=True, note=why)
         return found
+
+    def judge(self, episode_id: str, outcome: Outcome, who: str) -> None:
+        """A verdict on an episode that an earlier process recorded. ``DataError`` where it may not be whole or is absent."""
+        record = SpoolReader(self.root).record(episode_id)
+        if record.meta.termination_reason in (TerminationReason.RECOVERED, TerminationReason.STOPPED):
+            raise DataError(f"verdict on {episode_id}", f"it may not be whole ({record.meta.termination_reason.value})",
+                            "look at it, and use irevla episodes relabel")  # fmt: skip
+        if outcome is not record.meta.outcome:
+            self.spool.label(episode_id, outcome, who, discard=record.discarded)
 
     def _recovered(self, episode_id: str, why: str) -> Closed:
         try:

@@ -52,6 +52,7 @@ from irevla_ros.learn.irevla import (
 )
 
 STATUS_S = 0.2  # between two messages about the status
+AGAIN_S = 10.0  # an announcement is said again while the policy says that it acts with another
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class GraphLearner:
         self.policy: PolicyVersion | None = None
         self.finished = False
         self._announced: Announcement | None = None
+        self._again_s = 0.0
         self._job: JobProgress | None = None
         self._outcomes: tuple[bool, ...] = ()  # of the newest practice episodes of the task
         self._stage, self._task, self._detail = "starting", "", ""
@@ -125,6 +127,7 @@ class GraphLearner:
         while self._needs is UNTIL_COMPLETE and self.book.complete and self.book.recheck():
             self._advance(dict(self.book.accepted))
         self._out += [Order(arm, start) for arm, start in self.book.due(now_s)]
+        self._insist(now_s)
         status = self.status()
         if status != self._said and now_s - self._said_s >= STATUS_S:
             self._said, self._said_s = status, now_s
@@ -296,6 +299,15 @@ class GraphLearner:
         if made != self._announced:
             self._announced = made
             self._out.append(made)
+
+    def _insist(self, now_s: float) -> None:
+        """Say again what was announced where the policy could not load it, or has heard a late copy of another since."""
+        policy, announced = self.policy, self._announced
+        if policy is None or announced is None or policy.version == announced.version:
+            self._again_s = now_s + AGAIN_S
+        elif now_s >= self._again_s:
+            self._again_s = now_s + AGAIN_S
+            self._out.append(announced)
 
     def _versions(self) -> frozenset[int]:
         assert self._announced is not None

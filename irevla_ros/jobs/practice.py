@@ -147,13 +147,15 @@ def encode(vla: VLA, episode: Episode) -> HalfArray:
 
 
 def as_labelled(episode: Episode, sealed: Outcome) -> Episode:
-    """The episode with the reward that fits a verdict given after it was sealed with ``sealed``."""
-    if episode.meta.outcome is sealed or not len(episode):
+    """The episode as its verdict has it, whenever that came: success ends it for good, also one that time or a stop had ended;
+    a verdict other than the ``sealed`` one replaces the reward of the end."""
+    late = episode.meta.outcome is not sealed
+    if not len(episode) or not (late or (episode.success and not episode.terminated[-1])):
         return episode
     last = np.arange(len(episode)) == len(episode) - 1
     terminated = episode.terminated | (last & episode.success)
-    return replace(episode, reward=np.where(last, np.float32(episode.success), episode.reward).astype(np.float32),
-                   terminated=terminated, truncated=last & ~terminated)  # fmt: skip
+    reward = np.where(last & late, np.float32(episode.success), episode.reward).astype(np.float32)
+    return replace(episode, reward=reward, terminated=terminated, truncated=last & ~terminated)
 
 
 def _fault(record: EpisodeRecord) -> str:

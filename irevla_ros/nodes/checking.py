@@ -9,9 +9,11 @@ from typing import Any
 
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.graph import GraphSpec, ros_arguments
-from irevla_ros.nodes.parameters.reading import parameter_names, read_settings
+from irevla_ros.nodes.parameters.reading import parameter_names, read_settings, reader_of
 from irevla_ros.ros.embedded.arguments import parse
 from irevla_ros.ros.given import in_file, of_every_node
+
+ALIKE = ("dry_run", "lock_step", "rate_hz")  # a graph where one node thinks otherwise moves, waits or records something else
 
 
 def check_names(graph: GraphSpec, files: Sequence[Path]) -> None:
@@ -41,12 +43,19 @@ def require_declared(graph: GraphSpec, nodes: Iterable[str], name: str, where: s
 
 
 def check_values(graph: GraphSpec, files: Sequence[Path]) -> dict[str, Any]:
-    """Full name of each process -> what it is set to. Raises ConfigError for a value that it would refuse; what only the
-    running node can see is left to it."""
-    found = {}
+    """Full name of each process -> what it is set to. Raises ConfigError for a value that it would refuse, and where nodes
+    differ in what they have to agree on; what only the running node can see is left to it."""
+    found: dict[str, Any] = {}
+    said: dict[str, tuple[str, Any]] = {}
     for full_name, node, arm in _processes(graph):
         given = parse(["--ros-args", *ros_arguments(graph, node, arm, files)]).overrides(full_name)
-        found[full_name] = read_settings(graph.nodes[node].program or node, f"parameters of {full_name}", given)
+        reader = reader_of(f"parameters of {full_name}", given)
+        found[full_name] = read_settings(graph.nodes[node].program or node, reader)
+        for name in (name for name in ALIKE if name in reader.names):
+            other, value = said.setdefault(name, (full_name, reader.names[name]))
+            if value != reader.names[name]:
+                raise ConfigError(f"parameters of {full_name}: {name} = {reader.names[name]}", f"{other} has {value}",
+                                  f"give all nodes one value: -p {name}:=..., or under /**")  # fmt: skip
     return found
 
 

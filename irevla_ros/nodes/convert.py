@@ -53,7 +53,10 @@ def image_pixels(message: Image | CompressedImage) -> ByteArray:
     """uint8 RGB [H, W, 3] of a raw 8-bit image (rgb8, bgr8, rgba8, bgra8, mono8) or of a compressed one."""
     data = np.asarray(message.data, np.uint8)
     if hasattr(message, "format"):  # a CompressedImage, of whichever implementation
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        try:
+            decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        except cv2.error:  # so it answers a header that claims too large a size
+            decoded = None
         if decoded is None:
             raise MessageError(f"compressed image of {data.size} bytes, format {message.format[:40]!r}", "it cannot be decoded",
                                _REMEDY)  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +38,7 @@ class EpisodeNode(GraphNode):
         arm = self.get_namespace().strip("/").replace("/", "-")
         self._numbers = EpisodeNumbers(config.run, config.run_id, arm)
         self._machine = EpisodeMachine(machine, config.run_id, self._numbers.next, self.now_ns(),
-                                       self.wall_ns(), time.time_ns() // 1000, arm)  # fmt: skip
+                                       self.wall_ns(), self._numbers.first_sequence, arm)  # fmt: skip
         self._say = self.speak(EpisodeState, topics.STATE, LATCHED)
         self._say_agenda = self.speak(Agenda, topics.AGENDA, LATCHED)
         self._agenda: Agenda | None = None

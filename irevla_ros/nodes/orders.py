@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from irevla_ros.core.collection import Agenda, Choice, Job, TaskTally, least_done, task_name
 from irevla_ros.core.episode_state import Start
-from irevla_ros.core.errors import ConfigError
+from irevla_ros.core.errors import ConfigError, DataError
 from irevla_ros.core.types import Mode
 from irevla_ros.data.files import disk_errors
+
+STATES = 10**9  # more than one process says of an arm
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,11 @@ class OwnOrders:
 
 
 class EpisodeNumbers:
-    """Which episode numbers of a run are taken: a small file beside the spool, and what the spool itself holds.
+    """Which episode numbers and states of a run are taken: a small file beside the spool, and what the spool itself holds.
 
-    The file outlives the node's death (written before the number is used, replaced whole); after a power cut the spool
-    still knows all that was sealed.
+    The file outlives the node's death (written before a number is used, replaced whole); after a power cut the spool
+    still knows all that was sealed. ``first_sequence``: above those of all states that an earlier process has said, also
+    where the clock was set back since: whoever follows them would else never hear of this one.
     """
 
     def __init__(self, run: str, run_id: str, arm: str) -> None:
@@ -133,21 +138,30 @@ class EpisodeNumbers:
         self._file = folder / "graph" / f"{self._prefix}.number"
         with disk_errors(self._file):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self.next = max(self._written(), self._recorded(folder / "practice"), self._recorded(folder / "expert"))
+            written, sequence = self._written()
+            self.next = max(written, self._recorded(folder / "practice"), self._recorded(folder / "expert"))
+        self.first_sequence = max(time.time_ns() // 1000, sequence + STATES)
+        with suppress(DataError):  # a full disk refuses the next episode, not this node
+            self._write()
 
     def take(self, number: int) -> None:
         """Note that ``number`` is used from now on. DataError when the disk refuses."""
         self.next = number + 1
+        self._write()
+
+    def _write(self) -> None:
         with disk_errors(self._file):
             pending = self._file.with_suffix(".pending")
-            pending.write_text(f"{self.next}\n")
+            pending.write_text(f"{self.next} {self.first_sequence}\n")
             os.replace(pending, self._file)
 
-    def _written(self) -> int:
+    def _written(self) -> tuple[int, int]:
+        """The next number, and the first sequence of the last process."""
         try:
-            return int(self._file.read_text())
+            number, sequence = map(int, self._file.read_text().split())
         except (FileNotFoundError, ValueError):  # ValueError: a power cut may leave it empty
-            return 1
+            return 1, 0
+        return number, sequence
 
     def _recorded(self, folder: Path) -> int:
         """One more than the highest number among the folder's files; an episode has several, all named by its id."""

@@ -61,6 +61,8 @@ class PolicyNode(GraphNode):
     # ---- weights -------------------------------------------------------------------------------------------------
 
     def _on_announcement(self, announced: Announcement) -> None:
+        if self._loading and announced == self._wanted:
+            return  # said again: the arms' resets wait for it already
         self._wanted, self._loading = announced, True
         self._loader.submit(announced)
 

@@ -175,6 +175,9 @@ class RecorderNode(GraphNode):
             self._told = self._revised(*self._told.judged(outcome, verdict.judge.value))
         elif self._earlier is not None and self._earlier.episode_id == verdict.episode_id:
             self._earlier = self._revised(*self._earlier.judged(outcome, verdict.judge.value))
+        elif self._recording is None or self._recording.state.episode_id != verdict.episode_id:  # its recorder has died
+            self._disk.do(partial(self._archive.judge, verdict.episode_id, outcome, verdict.judge.value),
+                          lambda _: self._ledger.refresh(), lambda error: self._refused(str(error)))  # fmt: skip
 
     def _revised(self, told: Told, late: LateLabel | None) -> Told:
         """Append what is new; the episode as it is known now."""

@@ -36,7 +36,8 @@ class Recording(EpisodeJoin):
         self._quality = quality
         self._side = SideReader(archive.root, state.episode_id)
         self._archive, self._disk, self._backlog, self._stop, self._told_closed = archive, disk, backlog, stop, closed
-        self._stopping = self._refused = False
+        self._stopping = False
+        self._gap = ""  # why a row could not be appended; the disk's thread knows it before the executor does
         self._sync_due_ns = LONGEST
 
     def abandon(self, ended_ns: int, wall_ns: int) -> None:
@@ -88,11 +89,11 @@ class Recording(EpisodeJoin):
                       lambda error: self._told_closed(result, self._lost(error)))  # fmt: skip
 
     def _append(self, rows: Sequence[Append]) -> int:
-        if not self._refused:
+        if not self._gap:  # what follows it must not be appended
             try:
                 self._archive.append(rows)
-            except DataError:
-                self._refused = True  # what follows the gap must not be appended
+            except DataError as error:
+                self._gap = str(error)
                 raise
             if self._quality is not None:
                 for row in rows:
@@ -105,7 +106,8 @@ class Recording(EpisodeJoin):
     def _close(self, result: Assembled) -> Closed:
         try:
             defects = self._quality.defects(result.steps) if self._quality is not None else ()
-            return self._archive.close(self.state.episode_id, result, self.broken, self.state.perturbed, defects)
+            broken = self.broken or self._gap
+            return self._archive.close(self.state.episode_id, result, broken, self.state.perturbed, defects)
         finally:
             self._side.close(remove=True)
 

@@ -99,9 +99,9 @@ def parameter_names(program: str) -> frozenset[str]:
     return frozenset(reader.names)
 
 
-def read_settings(program: str, where: str, values: Mapping[str, Any]) -> Any:
-    """What the node ``program`` makes of ``values``. Raises the ConfigError with which it would refuse them."""
-    return read_node(reader_of(where, values), settings_of(program))[1]
+def read_settings(program: str, read: Reader) -> Any:
+    """What the node ``program`` makes of its parameters. Raises the ConfigError with which it would refuse them."""
+    return read_node(read, settings_of(program))[1]
 
 
 def reader_of(where: str, values: Mapping[str, Any]) -> Reader:
