@@ -140,16 +140,17 @@ class Engagement:
         if state is None or node.lock_step:
             return
         self._unowned = self._unowned + 1 if node.count_publishers(self._owner) == 0 else 0
-        limit_ns = (state.started_ns or 0) + state.time_limit_ns + OVERDUE_NS
+        wall_ns = node.wall_ns() - self._run_wall_ns  # the graph's clock may have been set back in the run
+        overdue = max(node.now_ns() - (state.started_ns or 0), wall_ns) > state.time_limit_ns + OVERDUE_NS
         if self._unowned > 1:
             self._bar(state, "there is no episode node any more")
-        elif self.engaged and state.started_ns and state.time_limit_ns and node.now_ns() > limit_ns:
+        elif self.engaged and state.started_ns and state.time_limit_ns and overdue:
             self._bar(state, "the episode node did not end it at its time limit")
         elif self.engaged and (others := self._other_writers()):
             self._bar(state, others)
         elif self.engaged and self._other_clock is not None and (problem := self._other_clock.problem()) is not None:
             self._bar(state, str(problem))
-        elif not self.engaged and node.wall_ns() - self._run_wall_ns > ENGAGE_NS:
+        elif not self.engaged and wall_ns > ENGAGE_NS:
             self._bar(state, f"the arm could not be engaged for {ENGAGE_NS // SECOND} s: {self._refused}")
 
     def _bar(self, state: EpisodeState, why: str) -> None:
