@@ -72,14 +72,20 @@ def probability(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
-def test_a_threshold_lies_between_what_a_new_failure_reaches_and_the_successes() -> None:
-    """Logits -2 to 2: mean 0, s = 1.581, t of 0.98 for 4 degrees 2.999: the bound is 2.999 * 1.581 * sqrt(1.2) = 5.19."""
-    failures = [probability(logit) for logit in (-2, -1, 0, 1, 2)]
-    between = probability((5.19 + 7) / 2)
-    assert choose_threshold([probability(7), probability(1)], failures, 0.02) == pytest.approx(between, rel=1e-4)
-    assert choose_threshold([probability(5)], failures, 0.02) == 1.0  # none can be told from the failures: none is believed
-    assert choose_threshold([probability(7)], [*failures, 0.0], 0.02) == choose_threshold([probability(7)], failures, 0.02)
+def test_one_bad_failure_does_not_set_the_threshold() -> None:
+    """Logits of mean 6/21, s = 1.647; t of 0.98 for 20 degrees is 2.197: the bound is 0.286 + 2.197 * 1.647 * sqrt(22/21)."""
+    failures = [probability(logit) for logit in [-1, 1] * 10 + [6]]
+    between = probability((3.990 + 5) / 2)
+    assert choose_threshold([probability(logit) for logit in (7, 5, 1)], failures, 0.02) == pytest.approx(between, rel=1e-4)
+    assert choose_threshold([probability(3)], failures, 0.02) == 1.0  # none can be told from the failures: none is believed
+    assert choose_threshold([0.999], [*failures, 0.0], 0.02) == choose_threshold([0.999], failures, 0.02)
     assert choose_threshold([0.9], [0.1, 0.0], 0.02) == 1.0  # one failure shows no spread
+
+
+def test_the_threshold_lies_in_the_gap_where_there_is_one() -> None:
+    """Student's bound of these is 5.2, beyond the successes."""
+    failures = [probability(logit) for logit in (-2, -1, 0, 1, 2)]
+    assert choose_threshold([probability(3), probability(4)], failures, 0.02) == pytest.approx(probability(2.5))
 
 
 def test_two_of_a_hundred_new_failures_exceed_what_twenty_set() -> None:

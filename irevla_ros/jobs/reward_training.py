@@ -155,12 +155,13 @@ def calibrate(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
 def choose_threshold(successes: Sequence[float], failures: Sequence[float], target: float) -> float:
     """Half-way, in logits, between what a new failure reaches with probability ``target`` and the least success above that.
 
-    A failure that is shorter than the debounce (0) says nothing of that.
+    It never lies above the greatest of the failures for that: what heads say is bounded, and a wide spread of failures would
+    put it beyond any success. A failure that is shorter than the debounce (0) says nothing.
     """
     logits = [_logit(score) for score in failures if score > 0.0]
     if len(logits) < 2:
         return 1.0
-    bound = exceeded(logits, target)
+    bound = min(max(logits), exceeded(logits, target))
     above = [logit for score in successes if (logit := _logit(score)) > bound] or [math.inf]
     return _sigmoid((bound + min(above)) / 2)
 
