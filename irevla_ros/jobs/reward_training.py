@@ -114,8 +114,8 @@ def train_heads(
     unseen = [(episode, probabilities[frames.episodes.numpy() == number]) for number, episode in enumerate(episodes)]
     thresholds = {
         task: choose_threshold(
-            *([lasting(seen, config.hold) for one, seen in unseen if one.task == task and one.success is kind]
-              for kind in (True, False)), config.target,
+            [lasting(seen, config.hold) for one, seen in unseen if one.task == task and one.success],
+            [lasting(seen, config.hold) for one, seen in unseen if one.task == task and not one.success], config.target,
         )
         for task in sorted({episode.task for episode in episodes})
     }  # fmt: skip
@@ -174,7 +174,7 @@ def exceeded(values: Sequence[float], probability: float) -> float:
     """
     z, freedom = statistics.NormalDist().inv_cdf(1 - probability), len(values) - 1
     terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    t = sum(term / freedom**power for power, term in enumerate(terms))
+    t: float = sum(term / freedom**power for power, term in enumerate(terms))
     return statistics.fmean(values) + t * statistics.stdev(values) * math.sqrt(1 + 1 / len(values))
 
 
