@@ -125,7 +125,7 @@ def classify(folder: Path, tasks: Sequence[str]) -> list[str]:
         near = sum(near_miss(env, one) for one in failures)
         lines.append(f"- {near} of {len(failures)} failures of {task} are near misses.")
     env.close()
-    return [*lines, "", "On the training episodes, each by the head that had not seen it:", "",
+    return [*lines, "", "On the training episodes, each by the heads that had not seen it:", "",
             (trained / "training.md").read_text()]  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     black, white = seen(0), seen(255)
     episodes = [LabelledEpisode(str(k), TASK, k % 2 == 0, np.stack([black] * 6 + [white if k % 2 == 0 else black] * 4),
                                 np.zeros((10, 6), np.float32)) for k in range(8)]  # fmt: skip
-    config = RewardTraining(labels=FrameLabels(4, 0), hold=3, folds=2, steps=60, batch=16)
+    config = RewardTraining(labels=FrameLabels(0, 4, 0), hold=3, folds=2, repeats=1, steps=60, batch=16)
     heads, _ = train_heads(episodes, config, vla.backbone.fingerprint(), "shipped")
     folder = tmp_path_factory.mktemp("reward")
     save_success_heads(folder / FILE, heads)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from irevla_ros.data.spool import Spool
 from irevla_ros.jobs.graph_config import shipped_policy
 from irevla_ros.jobs.reward_data import FrameLabels, LabelledEpisode, read_labelled
 from irevla_ros.jobs.reward_eval import Score, lasting, probabilities, rates, score, score_all, table
-from irevla_ros.jobs.reward_training import RewardTraining, calibrate, choose_threshold, shortages, train_heads
+from irevla_ros.jobs.reward_training import RewardTraining, calibrate, choose_threshold, exceeded, shortages, train_heads
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.rewards.classifier import FILE, ClassifierReward
 from irevla_ros.rewards.detector import Debounce
@@ -27,15 +29,19 @@ from irevla_ros.rewards.success_head import load_success_heads, save_success_hea
 from spool_toys import toy_episode
 
 SEEN = Observation({}, np.zeros(6, np.float32), "move it")
-QUICK = RewardTraining(labels=FrameLabels(3, 1), hold=2, folds=2, steps=120, batch=32)
+QUICK = RewardTraining(labels=FrameLabels(0, 3, 1), hold=2, folds=2, repeats=1, steps=120, batch=32)
 
 
-def test_the_end_of_a_success_is_positive_and_what_is_before_it_unsure() -> None:
-    labels = FrameLabels(last=2, unsure=3)
-    assert labels.of(8, True).tolist() == [0, 0, 0, -1, -1, -1, 1, 1]
+def test_a_success_shows_a_reaction_time_before_the_key_and_what_surrounds_that_is_unsure() -> None:
+    labels = FrameLabels(reaction=2, shown=2, unsure=1)
+    assert labels.of(8, True).tolist() == [0, 0, 0, -1, 1, 1, -1, -1]
     assert labels.of(8, False).tolist() == [0] * 8
-    assert labels.of(4, True).tolist() == [-1, -1, 1, 1]  # shorter than both: nothing is called a failure
+    assert labels.of(3, True).tolist() == [1, -1, -1]  # shorter than all three: nothing is called a failure
+    assert labels.of(2, True).tolist() == [-1, -1]
     assert labels.early(8, True).tolist() == [True] * 3 + [False] * 5
+    assert FrameLabels(reaction=0, shown=2, unsure=3).of(6, True).tolist() == [0, -1, -1, -1, 1, 1]
+    with pytest.raises(ConfigError, match="reaction = -1, shown = 2, unsure = 2"):
+        FrameLabels(-1, 2, 2)
 
 
 def test_a_probability_counts_when_it_lasts() -> None:
@@ -62,15 +68,32 @@ def test_an_episode_is_scored_as_the_reward_node_judges_it(values: list[float], 
     assert fired == (lasting(np.array(values, np.float32), hold) >= threshold)
 
 
-def test_a_threshold_lets_the_target_share_pass_and_lies_in_the_gap() -> None:
-    def logit(p: float) -> float:
-        return math.log(p / (1 - p))
+def probability(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
-    others = [0.1] * 48 + [0.6, 0.9]
-    assert choose_threshold([0.5, 0.8, 0.95], others, 0.0) == pytest.approx(1 / (1 + math.exp(-(logit(0.9) + logit(0.95)) / 2)))
-    # One of fifty may be mistaken: the second greatest decides.
-    assert choose_threshold([0.5, 0.8, 0.95], others, 0.02) == pytest.approx(1 / (1 + math.exp(-(logit(0.6) + logit(0.8)) / 2)))
-    assert choose_threshold([0.2], others, 0.0) > 0.999  # none can be told from the failures: none is believed
+
+def test_one_bad_failure_does_not_set_the_threshold() -> None:
+    """Logits of mean 6/21, s = 1.647; t of 0.98 for 20 degrees is 2.197: the bound is 0.286 + 2.197 * 1.647 * sqrt(22/21)."""
+    failures = [probability(logit) for logit in [-1, 1] * 10 + [6]]
+    between = probability((3.990 + 5) / 2)
+    assert choose_threshold([probability(logit) for logit in (7, 5, 1)], failures, 0.02) == pytest.approx(between, rel=1e-4)
+    assert choose_threshold([probability(3)], failures, 0.02) == 1.0  # none can be told from the failures: none is believed
+    assert choose_threshold([0.999], [*failures, 0.0], 0.02) == choose_threshold([0.999], failures, 0.02)
+    assert choose_threshold([0.9], [0.1, 0.0], 0.02) == 1.0  # one failure shows no spread
+
+
+def test_the_threshold_lies_in_the_gap_where_there_is_one() -> None:
+    """Student's bound of these is 5.2, beyond the successes."""
+    failures = [probability(logit) for logit in (-2, -1, 0, 1, 2)]
+    assert choose_threshold([probability(3), probability(4)], failures, 0.02) == pytest.approx(probability(2.5))
+
+
+def test_two_of_a_hundred_new_failures_exceed_what_twenty_set() -> None:
+    """Where the greatest of the twenty would let 5 of a hundred pass."""
+    rng, normal = np.random.default_rng(0), NormalDist()
+    sets = rng.normal(0, 1, (2000, 20))
+    assert np.mean([1 - normal.cdf(exceeded(values.tolist(), 0.02)) for values in sets]) == pytest.approx(0.02, abs=0.002)
+    assert np.mean([1 - normal.cdf(values.max()) for values in sets]) == pytest.approx(1 / 21, abs=0.004)
 
 
 def test_overconfident_logits_are_cooled() -> None:
@@ -94,14 +117,14 @@ def test_rates_and_what_they_cannot_show() -> None:
     assert not shortages(rates([Score("a", k < 20, 0.9, 0.1) for k in range(220)], {"a": 0.5}), 0.02)
 
 
-def moved(number: int, success: bool, task: str = "move") -> LabelledEpisode:
+def moved(number: int, success: bool, task: str = "move", heights: Sequence[float] = ()) -> LabelledEpisode:
     """A height that starts anywhere; success is 2 more for 4 observations, failure 1. The height alone does not tell: it is the
     change since the first observation."""
     rng = np.random.default_rng(number)
-    heights = rng.uniform(-2, 2) + np.array([0.0] * 3 + [1.0] * 4 + [2.0 if success else 1.0] * 4)
-    latents = rng.normal(0, 0.1, (len(heights), 8, 16))
-    latents[:, :, 0] += heights[:, None]
-    return LabelledEpisode(f"e{number}", task, success, latents.astype(np.float16), np.zeros((len(heights), 6), np.float32))
+    seen = rng.uniform(-2, 2) + np.array(heights or [0.0] * 3 + [1.0] * 4 + [2.0 if success else 1.0] * 4)
+    latents = rng.normal(0, 0.1, (len(seen), 8, 16))
+    latents[:, :, 0] += seen[:, None]
+    return LabelledEpisode(f"e{number}", task, success, latents.astype(np.float16), np.zeros((len(seen), 6), np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +171,38 @@ def test_a_file_is_read_again_and_refused_for_another_backbone(tmp_path: Path, l
 def test_training_on_one_kind_is_refused() -> None:
     with pytest.raises(DataError, match="task move: 3 successes and 1 failures: at least 2 of each are required"):
         train_heads([moved(k, k > 0) for k in range(4)], QUICK, "f", "c")
-    with pytest.raises(ConfigError, match="hold = 3 with last = 2"):
-        RewardTraining(labels=FrameLabels(2, 1))
+    with pytest.raises(ConfigError, match="hold = 3 with shown = 2"):
+        RewardTraining(labels=FrameLabels(4, 2, 1))
+    with pytest.raises(ConfigError, match="repeats = 0"):
+        RewardTraining(repeats=0)
+
+
+def test_a_success_that_springs_back_before_the_key_is_learned() -> None:
+    """Like a button: three observations show it, and the four until the key look like a failure again."""
+
+    def sprung(number: int, success: bool) -> LabelledEpisode:
+        return moved(number, success, heights=[0.0] * 3 + [1.0] * 4 + [2.0 if success else 1.0] * 3 + [1.0] * 4)
+
+    def recall(labels: FrameLabels) -> float:
+        config = replace(QUICK, labels=labels)
+        heads, _ = train_heads([sprung(k, k % 2 == 0) for k in range(40)], config, "f", "c")
+        (found,) = rates(score_all(heads, (sprung(1000 + k, k % 2 == 0) for k in range(40)), labels), heads.spec.thresholds)
+        assert found.false_positives.mean <= 0.1
+        return found.recall.mean
+
+    assert recall(FrameLabels(4, 3, 0)) >= 0.9
+    assert recall(FrameLabels(0, 4, 0)) <= 0.2
+
+
+def test_an_episode_is_judged_by_the_mean_of_the_heads_that_had_not_seen_it() -> None:
+    heads, unseen = train_heads([moved(k, k % 2 == 0) for k in range(8)], replace(QUICK, repeats=2, steps=5), "f", "c")
+    assert len(heads.nets) == heads.spec.heads == 4  # two divisions in halves
+    for episode, said in unseen:
+        latents, proprio = torch.from_numpy(episode.latents).float(), torch.from_numpy(episode.proprio)
+        first = latents[:1].expand_as(latents), proprio[:1].expand_as(proprio)
+        logits = [net(latents, proprio, *first) / heads.spec.temperature for net in heads.nets]
+        means = [torch.sigmoid((logits[one] + logits[other]) / 2).numpy() for one in (0, 1) for other in (2, 3)]
+        assert min(np.abs(mean - said).max() for mean in means) < 1e-5
 
 
 def lights(spool: Spool, task: str, count: int, mode: Mode = Mode.TRAIN) -> None:
@@ -170,14 +223,15 @@ def test_the_commands_train_and_check(tmp_path: Path, capsys: pytest.CaptureFixt
     lights(spool, "press-red", 4, Mode.EVAL)
     spool.label("press-red-train-6", None, "ada", discard=True)
     spool.label("press-red-train-7", Outcome.UNKNOWN, "ada")
-    assert main(["reward", "train", str(spool.root), "--out", str(out), "--last", "3", "--hold", "2", "--unsure", "1"]) == 0
+    labels = ["--reaction", "0", "--shown", "3", "--unsure", "1"]
+    assert main(["reward", "train", str(spool.root), "--out", str(out), "--hold", "2", "--repeats", "1", *labels]) == 0
     said = capsys.readouterr().out
     assert "Warning: press-red: 3 successes; collect at least 20." in said and "n=3" in said
     assert (out / "training.md").read_text().strip() in said
     fingerprint = load_vla(shipped_policy())[0].backbone.fingerprint()
     assert load_success_heads(out / FILE, fingerprint).spec.checkpoint == "shipped"
 
-    assert main(["reward", "eval", str(spool.root), "--classifier", str(out), "--last", "3", "--unsure", "1"]) == 0
+    assert main(["reward", "eval", str(spool.root), "--classifier", str(out), *labels]) == 0
     text = (out / "eval.md").read_text()
     assert "| press-red |" in text and "n=5" in text  # evaluations count here: 3 + 2 failures and successes
     assert main(["reward", "eval", str(spool.root), "--classifier", str(out), "--task", "press-blue"]) == 2

@@ -41,8 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for verb in (training, checking):
         verb.add_argument("spools", type=Path, nargs="+", metavar="SPOOL", help="folders of episodes, such as runs/a/practice")
         verb.add_argument("--task", action="append", default=[], help="only of this task; may be repeated")
-        verb.add_argument("--last", type=int, default=default.labels.last,
-                          help="observations at the end of a success that show it (%(default)s)")  # fmt: skip
+        verb.add_argument("--reaction", type=int, default=default.labels.reaction,
+                          help="observations from seeing a success to pressing the key, left out (%(default)s)")  # fmt: skip
+        verb.add_argument("--shown", type=int, default=default.labels.shown,
+                          help="observations before those that show the success (%(default)s)")  # fmt: skip
         verb.add_argument("--unsure", type=int, default=default.labels.unsure,
                           help="observations before those that are left out (%(default)s)")  # fmt: skip
     training.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=f"{FILE} and training.md are written here")
@@ -51,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--fpr", type=float, default=default.target,
                           help="false-positive rate of episodes to choose the threshold for (%(default)s)")  # fmt: skip
     training.add_argument("--hold", type=int, default=default.hold, help="observations in a row to be believed (%(default)s)")
+    training.add_argument("--repeats", type=int, default=default.repeats,
+                          help=f"divisions of the episodes, each for {default.folds} heads (%(default)s)")  # fmt: skip
     training.add_argument("--limit", type=int, default=0, help="at most so many successes and failures of each task (0: all)")
     training.add_argument("--seed", type=int, default=default.seed, help="%(default)s")
     checking.add_argument("--classifier", type=Path, required=True, metavar="FOLDER", help="what `irevla reward train` wrote")
@@ -71,20 +75,21 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     if args.limit < 0:
         raise ConfigError(f"--limit {args.limit}", "it is not negative", "leave it out for all episodes")
-    config = replace(RewardTraining(), labels=FrameLabels(args.last, args.unsure), hold=args.hold, target=args.fpr,
+    labels = FrameLabels(args.reaction, args.shown, args.unsure)
+    config = replace(RewardTraining(), labels=labels, hold=args.hold, target=args.fpr, repeats=args.repeats,
                      seed=args.seed)  # fmt: skip
     named = args.checkpoint if args.checkpoint == SHIPPED else str(Path(args.checkpoint).resolve())
     vla = load_vla(checkpoint_of(named))[0].eval()
     console = Console()
     episodes = list(read_labelled(args.spools, vla, args.task, LEARNED_FROM, args.limit))
     console.say(f"{len(episodes)} episodes, {sum(one.success for one in episodes)} of them successes")
-    with console.progress(config.folds, "heads") as progress:
+    with console.progress(config.heads, "heads") as progress:
         progress.update(0)
         heads, unseen = train_heads(episodes, config, vla.backbone.fingerprint(), named, lambda done: progress.update())
     save_success_heads(args.out / FILE, heads)
     found = rates([score(one, seen, config.labels, config.hold) for one, seen in unseen], heads.spec.thresholds)
-    text = "\n".join([f"Episodes that the judging head had not seen; temperature {heads.spec.temperature:.2f}, "
-                      f"{config.hold} observations in a row, {config.folds} heads. The thresholds were chosen on these.", "",
+    text = "\n".join([f"Episodes that the judging heads had not seen; temperature {heads.spec.temperature:.2f}, "
+                      f"{config.hold} observations in a row, {config.heads} heads. The thresholds were chosen on these.", "",
                       table(found), *(f"\nWarning: {one}." for one in shortages(found, config.target))])  # fmt: skip
     _write(args.out / "training.md", text)
     print(text)
@@ -96,7 +101,7 @@ def _eval(args: argparse.Namespace) -> int:
     named = args.checkpoint or load_success_heads(path).spec.checkpoint
     vla = load_vla(checkpoint_of(named))[0].eval()
     heads = load_success_heads(path, vla.backbone.fingerprint())
-    labels = FrameLabels(args.last, args.unsure)
+    labels = FrameLabels(args.reaction, args.shown, args.unsure)
     found = rates(score_all(heads, read_labelled(args.spools, vla, args.task), labels), heads.spec.thresholds)
     if not found:
         raise ConfigError(f"{path} of tasks {', '.join(sorted(heads.spec.thresholds))}", "the spools have none of these",

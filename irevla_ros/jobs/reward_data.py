@@ -34,23 +34,28 @@ class LabelledEpisode:
 class FrameLabels:
     """Which observations of an episode show success (1), which do not (0), and which are left out (-1).
 
-    Of a success the ``last`` observations are positive: somebody, or the simulator, ended the episode because of them. Just
-    when success began nobody has written down, so the ``unsure`` ones before them are left out; all earlier ones are
-    negative, and so are all of a failure. They are the hard ones: the same scene, a moment too early.
+    Whoever judges a success needs a moment for it, and the arm goes on meanwhile: the button springs back, the cube leaves
+    the picture. So the last ``reaction`` observations of a success are left out; the ``shown`` before them are positive. Just
+    when success began nobody has written down, so the ``unsure`` before those are left out; all earlier ones are negative,
+    and so are all of a failure. They are the hard ones: the same scene, a moment too early.
     """
 
-    last: int = 4
-    unsure: int = 4
+    reaction: int = 4
+    shown: int = 3
+    unsure: int = 2
 
     def __post_init__(self) -> None:
-        if self.last < 1 or self.unsure < 0:
-            raise ConfigError(f"last = {self.last}, unsure = {self.unsure}", "at least 1 and 0 observations", "give 4 and 4")
+        if self.shown < 1 or min(self.reaction, self.unsure) < 0:
+            raise ConfigError(f"reaction = {self.reaction}, shown = {self.shown}, unsure = {self.unsure}",
+                              "at least 0, 1 and 0 observations", "give 4, 3 and 2")  # fmt: skip
 
     def of(self, observations: int, success: bool) -> Labels:
         labels = np.zeros(observations, np.int8)
         if success:
-            labels[max(0, observations - self.last - self.unsure) :] = UNSURE
-            labels[-self.last :] = 1
+            stop = max(0, observations - self.reaction)
+            first = max(0, stop - self.shown)
+            labels[max(0, first - self.unsure) :] = UNSURE
+            labels[first:stop] = 1
         return labels
 
     def early(self, observations: int, success: bool) -> BoolArray:

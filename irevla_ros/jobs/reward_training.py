@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,13 +24,15 @@ ENOUGH = 20  # successes and failures of a task, below which nobody should rely 
 @dataclass(frozen=True)
 class RewardTraining:
     """labels: of observations. hold: observations in a row that are believed. target: false-positive rate of episodes that
-    the threshold is chosen for. folds: heads, each of which leaves out another part of the episodes. noise: standard
-    deviation of what is added to the latents, of about unit scale: forty episodes are soon learned by heart."""
+    the threshold is chosen for. folds: parts of the episodes, each of which one head leaves out; repeats: times that they are
+    divided anew. noise: standard deviation of what is added to the latents, of about unit scale: forty episodes are soon
+    learned by heart."""
 
     labels: FrameLabels = field(default_factory=FrameLabels)
     hold: int = 3
     target: float = 0.02
     folds: int = 5
+    repeats: int = 2
     steps: int = 400
     batch: int = 64
     learning_rate: float = 1e-3
@@ -38,16 +41,20 @@ class RewardTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("hold", "steps", "batch"):
+        for name in ("hold", "repeats", "steps", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "it is at least 1", "see irevla reward train --help")
         if self.folds < 2:
             raise ConfigError(f"folds = {self.folds}", "one part of at least two is left out", "give 5")
-        if not 0.0 <= self.target < 1.0:
-            raise ConfigError(f"target = {self.target}", "a false-positive rate in [0, 1)", "give 0.02")
-        if self.hold > self.labels.last:
-            raise ConfigError(f"hold = {self.hold} with last = {self.labels.last}",
-                              "a success shows at least as long as it is to be held", "lower hold or raise last")  # fmt: skip
+        if not 0.0 < self.target < 1.0:
+            raise ConfigError(f"target = {self.target}", "a false-positive rate in (0, 1)", "give 0.02")
+        if self.hold > self.labels.shown:
+            raise ConfigError(f"hold = {self.hold} with shown = {self.labels.shown}",
+                              "a success shows at least as long as it is to be held", "lower hold or raise shown")  # fmt: skip
+
+    @property
+    def heads(self) -> int:
+        return self.folds * self.repeats
 
 
 class Frames:
@@ -81,7 +88,7 @@ def train_heads(
     episodes: Sequence[LabelledEpisode], config: RewardTraining, fingerprint: str, checkpoint: str,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[SuccessHeads, list[tuple[LabelledEpisode, np.ndarray]]]:  # fmt: skip
-    """The heads, and for each episode the probabilities [T + 1] of the head that had not seen it.
+    """The heads, and for each episode the probabilities [T + 1] by the mean of the heads that had not seen it.
 
     Temperature and thresholds come from these alone. Raises ``DataError`` where a task lacks successes or failures.
     """
@@ -94,13 +101,13 @@ def train_heads(
     frames, folds = Frames(episodes, config.labels), _folds(episodes, config)
     width, proprio_size = frames.latents.shape[2], frames.proprio.shape[1]
     nets, logits = list[SuccessNet](), torch.zeros(len(frames.labels))
-    for fold in range(config.folds):
-        held = folds[frames.episodes] == fold
-        nets.append(_train(frames, (~held & (frames.labels >= 0)).nonzero().squeeze(1), config, fold, width, proprio_size))
+    for number in range(config.heads):
+        held = folds[number // config.folds][frames.episodes] == number % config.folds
+        nets.append(_train(frames, (~held & (frames.labels >= 0)).nonzero().squeeze(1), config, number, width, proprio_size))
         with torch.inference_mode():
             for rows in held.nonzero().squeeze(1).split(512):
-                logits[rows] = nets[-1](*frames.inputs(rows))
-        progress(fold + 1)
+                logits[rows] += nets[-1](*frames.inputs(rows)) / config.repeats
+        progress(number + 1)
     labelled = (frames.labels >= 0).nonzero().squeeze(1)
     temperature = calibrate(logits[labelled], frames.labels[labelled], frames.weights(labelled))
     probabilities = torch.sigmoid(logits / temperature).numpy()
@@ -108,12 +115,11 @@ def train_heads(
     thresholds = {
         task: choose_threshold(
             [lasting(seen, config.hold) for one, seen in unseen if one.task == task and one.success],
-            [lasting(seen[config.labels.early(len(seen), one.success)], config.hold) for one, seen in unseen
-             if one.task == task], config.target,
+            [lasting(seen, config.hold) for one, seen in unseen if one.task == task and not one.success], config.target,
         )
         for task in sorted({episode.task for episode in episodes})
     }  # fmt: skip
-    heads = SuccessHeads(SuccessSpec(fingerprint, checkpoint, width, proprio_size, config.folds, thresholds, temperature,
+    heads = SuccessHeads(SuccessSpec(fingerprint, checkpoint, width, proprio_size, config.heads, thresholds, temperature,
                                      config.hold))  # fmt: skip
     for own, net in zip(heads.nets, nets, strict=True):
         own.load_state_dict(net.state_dict())
@@ -146,29 +152,46 @@ def calibrate(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
     return float(candidates[int(np.argmin(losses))])
 
 
-def choose_threshold(successes: Sequence[float], others: Sequence[float], target: float) -> float:
-    """At most the share ``target`` of ``others`` reaches it, and, given that, most of ``successes``.
+def choose_threshold(successes: Sequence[float], failures: Sequence[float], target: float) -> float:
+    """Half-way, in logits, between what a new failure reaches with probability ``target`` and the least success above that.
 
-    It lies half-way, in logits, between what must not reach it and the least success above that.
+    It never lies above the greatest of the failures for that: what heads say is bounded, and a wide spread of failures would
+    put it beyond any success. A failure that is shorter than the debounce (0) says nothing.
     """
-    ranked = sorted(others, reverse=True)
-    most = ranked[math.floor(target * len(ranked))]  # the greatest that must not
-    above = [score for score in successes if score > most] or [1.0]
-    return float(_sigmoid((_logit(most) + _logit(min(above))) / 2))
+    logits = [_logit(score) for score in failures if score > 0.0]
+    if len(logits) < 2:
+        return 1.0
+    bound = min(max(logits), exceeded(logits, target))
+    above = [logit for score in successes if (logit := _logit(score)) > bound] or [math.inf]
+    return _sigmoid((bound + min(above)) / 2)
+
+
+def exceeded(values: Sequence[float], probability: float) -> float:
+    """What one more draw exceeds with ``probability``, where at least two ``values`` were drawn from the same normal.
+
+    mean + t s sqrt(1 + 1/n), with Student's t for n - 1 degrees of freedom by the first terms of its expansion (Abramowitz
+    and Stegun 26.7.5). Twenty failures have no fiftieth of their own, and the greatest would leave it to a single one.
+    """
+    z, freedom = statistics.NormalDist().inv_cdf(1 - probability), len(values) - 1
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    t: float = sum(term / freedom**power for power, term in enumerate(terms))
+    return statistics.fmean(values) + t * statistics.stdev(values) * math.sqrt(1 + 1 / len(values))
 
 
 def _folds(episodes: Sequence[LabelledEpisode], config: RewardTraining) -> Tensor:
-    """The part, 0 to folds - 1, in which each episode is held out: of every task as many successes in each."""
+    """The part, 0 to folds - 1, in which each episode is held out, [repeats, episodes]: of every task as many successes in
+    each."""
     rng = np.random.default_rng(config.seed)
-    parts = np.zeros(len(episodes), np.int64)
+    parts = np.zeros((config.repeats, len(episodes)), np.int64)
     for group in sorted({(episode.task, episode.success) for episode in episodes}):
         members = [i for i, episode in enumerate(episodes) if (episode.task, episode.success) == group]
-        parts[rng.permutation(members)] = np.arange(len(members)) % config.folds
+        for division in parts:
+            division[rng.permutation(members)] = np.arange(len(members)) % config.folds
     return torch.from_numpy(parts)
 
 
-def _train(frames: Frames, rows: Tensor, config: RewardTraining, fold: int, width: int, proprio_size: int) -> SuccessNet:
-    torch.manual_seed(config.seed * 1000 + fold)
+def _train(frames: Frames, rows: Tensor, config: RewardTraining, number: int, width: int, proprio_size: int) -> SuccessNet:
+    torch.manual_seed(config.seed * 1000 + number)
     net = SuccessNet(width, proprio_size)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
