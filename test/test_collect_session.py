@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +53,14 @@ def begin(collection: Collection) -> None:
     see(collection, "none is running")
     collection.press("t")
     see(collection, "RUN ")
+
+
+def test_without_a_terminal_it_is_refused_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from irevla_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"]
+    done = subprocess.run([*command, "collect", "--run", str(tmp_path)], stdin=subprocess.DEVNULL, start_new_session=True,
+                          capture_output=True, text=True, timeout=PATIENCE_S)  # fmt: skip
+    assert done.returncode == 2
+    assert re.fullmatch(r"irevla: error: terminal '/dev/tty': it cannot be opened .*\n", done.stderr)
 
 
 @pytest.mark.timeout(600)

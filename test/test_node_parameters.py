@@ -128,6 +128,13 @@ def test_a_node_that_was_told_something_wrong_says_so_in_its_last_line(tmp_path:
     assert message.replace("FILE", str(file)) in ended.stderr
 
 
+def test_the_franka_node_without_rclpy_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IREVLA_ROS", "embedded")
+    ended = alone("franka")
+    assert ended.returncode == CONFIGURATION
+    assert ended.stderr.startswith("error: the franka node on the embedded middleware: ") and ended.stderr.count("\n") == 1
+
+
 def test_a_graph_ends_with_the_message_of_the_node_that_was_told_something_wrong(tmp_path: Path) -> None:
     (tmp_path / "graph.yaml").write_text("nodes: {arbiter: {stop_first: true}, view: {each: graph}}\n")
     starter = tmp_path / "start.py"

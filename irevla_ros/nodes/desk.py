@@ -40,13 +40,13 @@ class DeskNode(TeleopNode):
     """Keys that are not typed into a prompt are those of ``TeleopNode``."""
 
     def __init__(self) -> None:
+        self._screen = Screen(sys.stdout)  # first: a node that fails to open (no terminal) is destroyed, too
         super().__init__("desk", parameters.settings, lambda found: found.keyboard)
         config = self.settings.desk
         where = f"  {config.run}" if config.run else ""
         self.view = DeskView(f"irevla collect{where}  arm {self.get_namespace()}", config.rate_hz, config.goal)
         self._asks = ""  # the key that opened the prompt
         self._overview = Overview()
-        self._screen = Screen(sys.stdout)
         self._note, self._choice = self.speak(Note, topics.NOTE), self.speak(Choice, topics.CHOICE)
         self.listen(Tally, topics.TALLY, self._on_tally, LATCHED)
         self.listen(Agenda, topics.AGENDA, self._on_agenda, LATCHED)

@@ -7,7 +7,7 @@ import sys
 
 from irevla_ros.core.errors import IrevlaError
 from irevla_ros.ros.backend import Backend, choose
-from irevla_ros.ros.errors import MiddlewareError
+from irevla_ros.ros.errors import CONFIGURATION, MiddlewareError
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
                                   "source ROS 2 in this shell, for this Python")  # fmt: skip
     except IrevlaError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return CONFIGURATION  # it will be so next time, too
     from irevla_ros.nodes.franka.node import FrankaNode
     from irevla_ros.ros.run import run_node
 
