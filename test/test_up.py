@@ -18,6 +18,7 @@ from irevla_ros.core.config import CONFIG_FOLDER, find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.graph_messages import LearnerStatus
 from irevla_ros.core.health import Level
+from irevla_ros.jobs.summary import EvaluatedEpisode, Evaluation, summarise
 from irevla_ros.nodes import preparation
 from irevla_ros.nodes.checking import check_values
 from irevla_ros.nodes.console import Console, learner_line, status_line
@@ -42,14 +43,21 @@ def expect(process: Process, *words: str) -> str:
         assert line, f"ended before {words}"
 
 
-def pid_of(folder: Path, name: str) -> int:
-    """The process of the toy ``name`` that runs in ``folder``."""
+def starter(folder: Path) -> Path:
+    """`irevla` as a script in ``folder``."""
+    script = folder / "start.py"
+    script.write_text("import sys\nfrom irevla_ros.cli.main import main\nsys.exit(main(sys.argv[1:]))\n")
+    return script
+
+
+def pid_of(argument: Path, name: str) -> int:
+    """The process of the node ``name`` that was given ``argument``."""
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdecimal() else []
         except OSError:
             continue
-        if str(folder).encode() in words and f"__node:={name}".encode() in words:
+        if str(argument).encode() in words and f"__node:={name}".encode() in words:
             return int(entry.name)
     raise AssertionError(f"{name} does not run")
 
@@ -85,6 +93,25 @@ def test_the_graph_ends_when_the_learner_has_finished(tmp_path: Path) -> None:
     assert (tmp_path / "order").read_text().splitlines() == ["/learner", "/arm0/arbiter", "/arm0/sim"]
 
 
+def test_the_last_words_are_the_success_and_where_the_report_is(tmp_path: Path) -> None:
+    graph, run = tmp_path / "view.yaml", tmp_path / "run"
+    graph.write_text("nodes: {view: {each: graph, ends_graph: true}}\n")  # in the place of a learner
+    evaluations = {label: Evaluation(label, "c", True, (EvaluatedEpisode("press-red", "rl", 1, success, 9),))
+                   for label, success in (("sft", False), ("irevla", True))}  # fmt: skip
+    summarise(evaluations, seed=1, wall_s=1.0).write(run)
+    (run / "report.html").touch()
+    with Process("up", graph, "--run", run, "-p", "port:=0", script=starter(tmp_path)) as process:
+        expect(process, "page: ")
+        os.kill(pid_of(run / "log" / "parameters.yaml", "view"), signal.SIGINT)
+        expect(process, "stopping")
+        code, rest, errors = process.finish()
+    assert code == 0, errors
+    *_, before, after, last = rest.splitlines()
+    assert before.split()[0] == "SFT" and "0.00 [0.00, 0.79] n=1" in before
+    assert after.split()[0] == "iRe-VLA" and "1.00 [0.21, 1.00] n=1" in after
+    assert last == f"open {run}/report.html"
+
+
 def test_the_command_runs_a_graph_and_refuses_a_second_one_beside_it(tmp_path: Path) -> None:
     graph, run = tmp_path / "view.yaml", tmp_path / "runs" / "first"
     graph.write_text(VIEW_ALONE)
@@ -95,9 +122,7 @@ def test_the_command_runs_a_graph_and_refuses_a_second_one_beside_it(tmp_path: P
         command = [sys.executable, "-m", "irevla_ros", "up", str(graph), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
-    starter = tmp_path / "start.py"
-    starter.write_text("import sys\nfrom irevla_ros.cli.main import main\nsys.exit(main(sys.argv[1:]))\n")
-    with Process("up", graph, "--run", run, "-p", "port:=0", "arms=[a,b]", script=starter) as first:
+    with Process("up", graph, "--run", run, "-p", "port:=0", "arms=[a,b]", script=starter(tmp_path)) as first:
         assert "page: http://127.0.0.1:" in expect(first, "page: ")
         again = up("--run", str(tmp_path / "second"))
         assert again.returncode == 2
@@ -283,7 +308,12 @@ def test_a_terminal_is_drawn_in_place_and_news_stay_above(monkeypatch: pytest.Mo
     before = stream.getvalue()
     console.say("news")
     console.show([UP, DOWN], Overview(), 0, None)  # at once, below the news
-    assert stream.getvalue()[len(before) :].startswith("\x1b[2Anews\x1b[K\narm0/sim")
+    assert stream.getvalue()[len(before) :].startswith("\x1b[2A\x1b[Jnews\narm0/sim")
+    before = stream.getvalue()
+    console.say("stopping")
+    console.say("open report.html")
+    # The statuses are wiped: where the last line ends, the shell's prompt writes on.
+    assert stream.getvalue()[len(before) :] == "\x1b[2A\x1b[Jstopping\nopen report.html\n"
 
 
 def test_a_terminal_that_has_gone_does_not_stop_the_graph() -> None:

@@ -51,10 +51,11 @@ def main() -> int:
         return run_node(Toy)
     console.PLAIN_S = 0.5
     try:
-        return up.run_graph([spec(sys.argv[2], name) for name in NAMES], Path(sys.argv[2]) / "log", [], "irevla up toys")
+        up.run_graph([spec(sys.argv[2], name) for name in NAMES], Path(sys.argv[2]) / "log", [], "irevla up toys")
     except Interrupted as stop:
         print(stop)
         return 130
+    return 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import itertools
 from irevla_ros.cli.common import add_configuration, configuration
 from irevla_ros.cli.runs import RUNS, run_folder
 from irevla_ros.cli.train import train_one
-from irevla_ros.jobs.report import results_table
+from irevla_ros.jobs.results import outcome
 from irevla_ros.jobs.run_folder import is_finished
 from irevla_ros.jobs.workers import WorkerPool
 
@@ -29,7 +29,6 @@ def run(args: argparse.Namespace) -> int:
     folder = run_folder(args.name or next(name for name in names if not is_finished(RUNS / name)))
     print(f"{folder}: this takes about eleven minutes on two cores; watch {folder}/report.html and {folder}/videos as it goes")
     with WorkerPool(config.workers) as pool:
-        report = train_one(folder, config, pool, None)
-    print(results_table(folder))
-    print(f"open {report}")
+        train_one(folder, config, pool, None)
+    print(outcome(folder))
     return 0

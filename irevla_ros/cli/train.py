@@ -69,14 +69,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train_one(folder: Path, config: RunConfig, pool: WorkerPool, sft_run: Path | None) -> Path:
-    """Start or continue one run; returns the path of its report.
+def train_one(folder: Path, config: RunConfig, pool: WorkerPool, sft_run: Path | None) -> None:
+    """Start or continue one run.
 
     Raises ``Interrupted`` on Ctrl-C and ``DataError`` on a full disk; both name the command that goes on.
     """
     try:
         with contextlib.closing(Trainer(folder, config, pool, sft_run=sft_run)) as trainer:
-            return trainer.run()
+            trainer.run()
     except KeyboardInterrupt:
         raise Interrupted(resume_command(folder)) from None
     except OSError as error:

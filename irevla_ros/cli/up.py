@@ -16,6 +16,7 @@ from typing import Any
 
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
+from irevla_ros.jobs.results import REPORT, outcome
 from irevla_ros.nodes import checking, preparation
 from irevla_ros.nodes.graph import SIDES, GraphSpec, load_graph, processes, ros_arguments
 from irevla_ros.nodes.parameters.episode import EpisodeSettings
@@ -101,7 +102,10 @@ def run_as(args: argparse.Namespace, graph: GraphSpec, without: str = "") -> int
             print(line, flush=True)
         from irevla_ros.nodes.up import run_graph  # only now: it loads the middleware, for which the environment is set
 
-        return run_graph(specs, logs, descriptors, args.command_line)
+        run_graph(specs, logs, descriptors, args.command_line)
+    if (folder / REPORT).exists():
+        print(outcome(folder))
+    return 0
 
 
 def operators_part(settings: Mapping[str, Any], domain: int) -> list[str]:

@@ -29,6 +29,7 @@ from irevla_ros.jobs.head_training import HeadTraining
 from irevla_ros.jobs.orders import OrderBook, Wanted
 from irevla_ros.jobs.practice import Practice
 from irevla_ros.jobs.report import write_report
+from irevla_ros.jobs.results import REPORT
 from irevla_ros.jobs.run_record import RunRecord
 from irevla_ros.jobs.summary import EvaluatedEpisode, Evaluation
 from irevla_ros.jobs.supervised_job import JobProgress
@@ -188,7 +189,7 @@ class GraphLearner:
                                         command.checkpoint))  # fmt: skip
         yield Work(lambda: self._report(complete=True))
         self.finished = True
-        self._now("finished", "", f"report: {self.record.folder / 'report.html'}")
+        self._now("finished", "", f"report: {self.record.folder / REPORT}")
 
     @singledispatchmethod
     def _do(self, command: Command) -> Steps:

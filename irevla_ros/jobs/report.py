@@ -15,6 +15,7 @@ from irevla_ros.jobs.curves import STAGE1, WINDOW, Metrics, Milestone, milestone
 from irevla_ros.jobs.gate import read_decisions
 from irevla_ros.jobs.jsonfile import write_bytes
 from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, caveat, display_name
+from irevla_ros.jobs.results import REPORT
 from irevla_ros.jobs.summary import (
     BASELINE,
     Evaluation,
@@ -90,18 +91,9 @@ def write_report(folder: Path) -> Path:
     """Write ``plots/*.png``, ``plots/*.svg`` and ``report.html`` into the run folder; returns the report's path."""
     run = load_run(folder)
     sections = [_header(run), _results(run), _tasks(run), _learning(run), _stages(run), _videos(run), _reproduce(run)]
-    path = folder / "report.html"
+    path = folder / REPORT
     write_bytes(path, page.page(f"iRe-VLA run {_name(run)}", "\n".join(sections)).encode())
     return path
-
-
-def results_table(folder: Path) -> str:
-    """The results of a run as lines of text, for the terminal."""
-    summary = load_run(folder).summary
-    lines = [f"{'method':16}" + "".join(f"{CATEGORY_NAMES[category]:>28}" for category in CATEGORIES)]
-    for method, rates in summary.methods.items():
-        lines.append(f"{display_name(method):16}" + "".join(f"{rates[category]!s:>28}" for category in CATEGORIES))
-    return "\n".join([caveat(summary.parameters), *lines])
 
 
 def _name(run: Run) -> str:

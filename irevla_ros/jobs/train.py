@@ -73,17 +73,15 @@ class Trainer:
         if (continued := self.record.continue_stage1()) is not None:
             self.stage1, self._collected = continued, self.record.fill(continued, self._collected_then)
 
-    def run(self) -> Path:
-        """Work until the method is done; returns the path of the report."""
+    def run(self) -> None:
+        """Work until the method is done and its report is written."""
         while not isinstance(command := self.machine.next(), Finish):
             started = self.metrics.wall_s
             self.record.done(self._do(command), started)
         self._videos(command.checkpoint)
         self.record.summarise(complete=True)
         self.console.say("writing the report")
-        report = write_report(self.folder)
-        self.console.say(f"report: {report}")
-        return report
+        self.console.say(f"report: {write_report(self.folder)}")
 
     def close(self) -> None:
         self._close_bar()

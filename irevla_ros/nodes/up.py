@@ -47,8 +47,8 @@ class Monitor(Node):
             self.get_logger().warning(str(error))
 
 
-def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], again: str) -> int:
-    """Run until a node has finished the graph's work (0) or a signal comes (Interrupted, naming the command ``again``).
+def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], again: str) -> None:
+    """Run until a node has finished the graph's work or a signal comes (Interrupted, naming the command ``again``).
     Raises ConfigError once a node was told something wrong.
 
     ``logs``: folder of one log file for each process; ``held``: as of ``Supervisor``.
@@ -71,7 +71,6 @@ def run_graph(specs: Sequence[ProcessSpec], logs: Path, held: Sequence[int], aga
             monitor.destroy_node()
     if not supervisor.finished:
         raise Interrupted(again)
-    return 0
 
 
 def _watch(supervisor: Supervisor, console: Console, stop: Stop, monitor: Monitor, executor: SingleThreadedExecutor) -> None:
