@@ -49,8 +49,8 @@ class Console:
         self.in_place = stream.isatty()
 
     def say(self, line: str) -> None:
-        """A line that stays."""
-        self._write(self._up() + line + self._clear + "\n")
+        """A line that stays; the statuses, drawn anew when it is time, go on below it."""
+        self._write(self._up() + ("\x1b[J" if self._drawn else "") + line + "\n")
         self._drawn, self._due_s = 0, self._clock() if self.in_place else self._due_s
 
     def show(self, statuses: Sequence[ProcessStatus], overview: Overview, wall_ns: int, learner: LearnerStatus | None) -> None:
