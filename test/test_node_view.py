@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,75 @@ def test_a_port_that_is_taken_is_no_reason_to_go_without_a_page() -> None:
 def test_an_address_that_is_not_ours_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"page on 192\.0\.2\.1, port 0: cannot be opened"):
         ViewServer("192.0.2.1", 0, ViewModel([""], ["front"], lambda: 0))
+
+
+def test_the_page_fetches_nothing_that_its_own_policy_forbids() -> None:
+    with graph() as (view, _):
+        address = view.server.url.removeprefix("http://").rstrip("/")
+        connection = http.client.HTTPConnection(address, timeout=30)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        page, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+        connection.close()
+    images = re.search(r"img-src ([^;]*);", policy)
+    icon = re.search(r'<link rel="icon" href="(\w+:)', page)
+    assert images is not None and icon is not None and icon[1] in images[1].split()
+
+
+# A browser with as much of a document as the page's script touches; it polls once for each state, and once for nobody.
+BROWSER = """
+const {page, states} = JSON.parse(require("fs").readFileSync(0));
+class Element {
+  textContent = ""; className = ""; classList = {toggle() {}};
+  append() {} replaceChildren() {} setAttribute() {}
+}
+const elements = {};
+let later;
+globalThis.document = {hidden: false, getElementById: id => elements[id] ??= new Element(),
+  createElement: () => new Element(), createElementNS: () => new Element()};
+globalThis.fetch = async () => {
+  if (!states.length) throw new Error("nobody answers");
+  const state = states.shift();
+  return {json: async () => state};
+};
+globalThis.setTimeout = call => { later = call; };
+const polls = states.length + 1;
+new Function(page.match(/<script>([^]*)<[/]script>/)[1])();
+(async () => {
+  for (let n = 0; n < polls; n++) {
+    for (later = null; later === null;) await new Promise(done => setImmediate(done));
+    console.log([elements.stage.textContent, elements.gone.textContent, elements.gone.className].join("|"));
+    later();
+  }
+})();
+"""
+
+
+def polled(*said: LearnerStatus) -> list[list[str]]:
+    """Stage, what it says of the graph, and how, after each poll; the last finds nobody."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node, which runs the script of the page")
+    model, states = ViewModel([""], [], Clock()), []
+    for status in said:
+        model.learner(status)
+        states.append(model.snapshot())
+    page = files("irevla_ros.nodes").joinpath("view.html").read_text()
+    done = subprocess.run([node, "-e", BROWSER], input=json.dumps({"page": page, "states": states}), capture_output=True,
+                          text=True, timeout=60)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [line.split("|") for line in done.stdout.splitlines()]
+
+
+def test_the_page_tells_an_end_from_a_fault() -> None:
+    practising = LearnerStatus("stage 1", "press-red", 3, 12, 0.5, 6, 7)
+    finished = LearnerStatus("finished", "", 0, 0, version=20, finished=True, detail="report: /r/report.html")
+    assert polled(practising, finished) == [
+        ["stage 1, press-red, 3 of 12, success 50% of the last 6, head 7", "", ""],
+        ["finished, head 20, report: /r/report.html", "", ""],
+        ["finished, head 20, report: /r/report.html", "the graph has ended", "ended"],
+    ]
+    assert polled(practising)[-1][1:] == ["the view node does not answer: was the graph stopped?", ""]
 
 
 # ---- the model -------------------------------------------------------------------------------------------------------
