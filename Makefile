@@ -86,7 +86,8 @@ $(INSTALLED): setup.py setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	  $(PIP) install --no-deps --retries 0 --timeout 5 --index-url "$(TORCH_INDEX)" "$(TORCH_PIN)" 2>/dev/null \
 	    || echo "$(TORCH_INDEX) does not answer: taking $(TORCH_PIN) from the default index"; \
 	fi
-	$(PIP) install -c constraints.txt -e '.[sim,embedded,dev,conformance]' || { echo \
+	@echo "installing irevla_ros and what it needs (constraints.txt)"
+	@$(PIP) install -c constraints.txt -e '.[sim,embedded,dev,conformance]' || { echo \
 	  "irevla: error: the installation failed: see the lines above;" \
 	  "if it was pybullet, it builds from source from Python 3.12 on: docs/install.md"; exit 1; }
 	@echo "$(TORCH)" > $(VENV)/.torch

@@ -6,6 +6,7 @@ import ast
 import configparser
 import json
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -127,3 +128,17 @@ def test_colcon_gets_a_program_for_each_node(how: str) -> None:
             module = program if (ROOT / "irevla_ros" / "nodes" / f"{program}.py").is_file() else f"{program}.__main__"
             assert scripts[program] == f"irevla_ros.nodes.{module}:main"
     assert set(scripts) > {"irevla"} and not set(scripts) & {"node", "graph", "up", "launch", "supervisor"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_speaks_of_a_failure_only_when_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"  # in the place of the environment's: its pip succeeds, or does not
+    for code in (0, 1):
+        python.write_text(f"#!/bin/sh\nexit {code}\n")
+        python.chmod(0o755)
+        command = ["make", "install", f"VENV={tmp_path}", "TORCH=cpu", "TORCH_INDEX="]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode == 0, "error" in done.stdout) == (not code, bool(code)), done
+        assert "installing irevla_ros and what it needs" in done.stdout
+        (tmp_path / ".installed-cpu").unlink(missing_ok=True)
