@@ -128,6 +128,7 @@ def test_the_command_runs_a_graph_and_refuses_a_second_one_beside_it(tmp_path: P
         assert again.returncode == 2
         assert again.stderr.startswith(f"irevla: error: domain {os.environ['ROS_DOMAIN_ID']}: `irevla up ")
         assert f"stop it first, or set ROS_DOMAIN_ID={other} for this one" in again.stderr
+        assert not (tmp_path / "second").exists()
         here = up("--run", str(run), domain=other)
         assert here.returncode == 2 and f"run {run}: `irevla up" in here.stderr and "choose another --run" in here.stderr
         first.signal(signal.SIGTERM)
@@ -172,6 +173,7 @@ def test_what_cannot_be_started_is_answered_in_one_line(tmp_path: Path, words: l
     assert main(["up", *words, "--run", str(tmp_path / "run")]) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 # ---- what it starts with -----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from irevla_ros.core.config import find_config
@@ -73,22 +74,24 @@ def run_as(args: argparse.Namespace, graph: GraphSpec, without: str = "") -> int
         preparation.stay_on_this_host(os.environ)
     os.environ[VARIABLE] = chosen().backend.value  # all nodes meet on the same one, or say why they cannot
     logs = folder / "log"
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--run {folder}", f"cannot be made ({error.strerror})", "choose another folder") from None
+    shared = {"run": str(folder), "run_id": identity, "side": args.side}
+    half = graph.half(args.side) if args.side else graph
+    half = replace(half, nodes={name: spec for name, spec in half.nodes.items() if name != without})
     owner = f"`{args.command_line}` (process {os.getpid()})"
     elsewhere = f"stop it first, or set ROS_DOMAIN_ID={(domain + 1) % 100} for this one"
     with ExitStack() as locks:
         held = [locks.enter_context(preparation.hold(path, f"domain {domain}", elsewhere, owner))
                 for path in preparation.domain_locks(domain, args.side)]  # fmt: skip
+        with TemporaryDirectory() as scratch:  # what is refused leaves nothing in the run's folder
+            preparation.write_parameters(Path(scratch) / "parameters.yaml", graph, shared, args.param)
+            settings = checking.check_values(half, [*parameters, Path(scratch) / "parameters.yaml"])
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--run {folder}", f"cannot be made ({error.strerror})", "choose another folder") from None
         held.append(locks.enter_context(preparation.hold(logs / "lock", f"run {folder}", "choose another --run", owner)))
         ours = logs / "parameters.yaml"
-        shared = {"run": str(folder), "run_id": identity, "side": args.side}
         preparation.write_parameters(ours, graph, shared, args.param)
-        half = graph.half(args.side) if args.side else graph
-        half = replace(half, nodes={name: spec for name, spec in half.nodes.items() if name != without})
-        settings = checking.check_values(half, [*parameters, ours])
         specs = processes(half, [*parameters, ours], heavy_python=args.python)
         descriptors = [lock.fileno() for lock in held]
         if front := half.front:
