@@ -142,6 +142,13 @@ class ToyArm:
         return found
 
 
+def obey(learner: GraphLearner, toys: Mapping[str, ToyArm], order: Order) -> None:
+    """The whole episode that was ordered, and what the learner hears of it."""
+    for said in toys[order.arm].whole(order.start):
+        heard = learner.on_sealed if isinstance(said, Sealed) else learner.on_state
+        heard(order.arm, said, time.monotonic())
+
+
 def drive(learner: GraphLearner, toys: Mapping[str, ToyArm], *, until: Callable[[], bool] = lambda: False,
           seen: Callable[[Request], object] = lambda _: None, timeout_s: float = 600.0) -> None:  # fmt: skip
     """Carry out what the learner requests, in this thread, until it has finished."""
@@ -159,11 +166,7 @@ def drive(learner: GraphLearner, toys: Mapping[str, ToyArm], *, until: Callable[
                 for toy in toys.values():
                     toy.announced = request
             elif isinstance(request, Order):
-                for said in toys[request.arm].whole(request.start):
-                    if isinstance(said, Sealed):
-                        learner.on_sealed(request.arm, said, now)
-                    else:
-                        learner.on_state(request.arm, said, now)
+                obey(learner, toys, request)
 
 
 def demonstrations(run: Path) -> None:

@@ -37,7 +37,7 @@ from irevla_ros.learn.irevla import Finish, RunSupervised, UpdateHead
 from irevla_ros.policy.checkpoint import load_vla
 from irevla_ros.policy.tensor_file import read_tensors
 from irevla_ros.sim.env import PandaEnv
-from learner_toys import STEPS, TASK, ToyArm, demonstrations, drive, even, fresh_policy, settings
+from learner_toys import STEPS, TASK, ToyArm, demonstrations, drive, even, fresh_policy, obey, settings
 from spool_toys import toy_episode
 
 HERE = Path(__file__).resolve().parent
@@ -227,6 +227,19 @@ def test_a_run_whose_folder_was_renamed_says_so(tmp_path: Path, sft: Path) -> No
     closed(learner)
     with pytest.raises(ConfigError, match=r"run_id = 'new': the run in .* is 'toy', as are its episodes"):
         open_learner(settings(tmp_path / "run", sft, run_id="new"))
+
+
+def test_while_it_learns_it_tells_whether_arms_still_run(tmp_path: Path, sft: Path) -> None:
+    learner, toys = opened(tmp_path / "run", sft)
+    drive(learner, toys, until=lambda: learner.status().detail.startswith("learning"))
+    details = [learner.status().detail]
+    while orders := [one for one in learner.requests(time.monotonic()) if isinstance(one, Order)]:  # the update is not done
+        for order in orders:
+            obey(learner, toys, order)
+            details.append(learner.status().detail)
+    closed(learner)
+    assert len(details) > 2 and set(details[:-1]) == {"learning; the arms run the next episodes, then wait"}
+    assert details[-1] == "learning; the arms wait"
 
 
 def until_practice(learner: GraphLearner) -> Callable[[], bool]:

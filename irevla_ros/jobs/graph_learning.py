@@ -72,6 +72,7 @@ class Order:
 
 
 Request = Work | Order | Announcement | LearnerStatus | Proposal
+LEARNING = "learning; "  # what the arms do meanwhile follows
 UNTIL_COMPLETE = "until all wanted episodes are there"
 Steps = Generator[Any, Any, Any]
 
@@ -154,7 +155,10 @@ class GraphLearner:
         rate = sum(outcomes) / len(outcomes) if outcomes else None
         version = self._announced.version if self._announced is not None else 0
         updates, planned = self._training.updates
-        detail = self._detail + (f", {updates} of {planned} updates" if planned else "")
+        detail = self._detail
+        if detail is LEARNING:
+            detail += "the arms wait" if self.book.complete else "the arms run the next episodes, then wait"
+        detail += f", {updates} of {planned} updates" if planned else ""
         return LearnerStatus(self._stage, self._task, done, of, rate, len(outcomes), version, self.finished, detail)
 
     def close(self) -> None:
@@ -247,11 +251,9 @@ class GraphLearner:
     @_do.register
     def _(self, command: UpdateHead) -> Steps:
         following = self.record.after(UpdateDone(command.head_version))
-        arms = "wait"
         if isinstance(following, CollectEpisodes) and self._episodes.any_version(following):
             yield from self._want(self._episodes.practice(following, self._versions()))
-            arms = "run the next episodes, then wait"
-        self._now("stage 1", command.task, f"learning; the arms {arms}")
+        self._now("stage 1", command.task, LEARNING)
         if not (yield Work(lambda: self._training.update(command, self._stop))):
             yield None  # it was stopped, and so are we
         return UpdateDone(command.head_version)
