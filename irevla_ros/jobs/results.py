@@ -16,5 +16,6 @@ def outcome(folder: Path) -> str:
     summary = read_summary(folder)
     lines = [f"{'method':16}" + "".join(f"{CATEGORY_NAMES[category]:>28}" for category in CATEGORIES)]
     for method, rates in summary.methods.items():
-        lines.append(f"{display_name(method):16}" + "".join(f"{rates[category]!s:>28}" for category in CATEGORIES))
+        cells = (str(rates[category]) if rates[category].episodes else "none" for category in CATEGORIES)
+        lines.append(f"{display_name(method):16}" + "".join(f"{cell:>28}" for cell in cells))
     return "\n".join([caveat(summary.parameters), *lines, f"open {folder / REPORT}"])
