@@ -16,19 +16,19 @@ from pathlib import Path
 
 from simulation import RESULTS
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test"))
+
+from franka_cell import FAKE, QUICK, Consenting, cell, words
+from irevla_ros.core.episode_machine import EpisodeConfig
+from irevla_ros.core.episode_state import Request, ResetDone, Verb
+from irevla_ros.nodes import topics
+from irevla_ros.ros import DurabilityPolicy, QoSProfile
+from irevla_ros.ros.messages import PoseStamped
+from irevla_ros.ros.qos import COMMAND
+from node_toys import Peer
+from ros_toys import Process, opened, spin_for, spin_until
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "test"))
-
-from franka_cell import FAKE, QUICK, Consenting, cell, words  # noqa: E402
-from irevla_ros.core.episode_machine import EpisodeConfig  # noqa: E402
-from irevla_ros.core.episode_state import Request, ResetDone, Verb  # noqa: E402
-from irevla_ros.nodes import topics  # noqa: E402
-from irevla_ros.ros import DurabilityPolicy, QoSProfile  # noqa: E402
-from irevla_ros.ros.messages import PoseStamped  # noqa: E402
-from irevla_ros.ros.qos import COMMAND  # noqa: E402
-from node_toys import Peer  # noqa: E402
-from ros_toys import Process, opened, spin_for, spin_until  # noqa: E402
-
 PATIENCE_S = 90.0
 LAUNCH = "[ERROR] [launch]: Caught exception in launch (see debug for traceback): "
 LATCHING = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -22,12 +22,11 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # children too, whatever PYTHONPATH a ROS installation brings
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # children too, whatever PYTHONPATH a ROS installation brings
 
-from irevla_ros import __version__  # noqa: E402
-from irevla_ros.ros.backend import Backend, choose  # noqa: E402
-from irevla_ros.ros.errors import MiddlewareError  # noqa: E402
+from irevla_ros import __version__
+from irevla_ros.ros.backend import Backend, choose
+from irevla_ros.ros.errors import MiddlewareError
 
 WARM_UP_S = 1.5
 BURST = 20  # messages a turn of the executor where the rate is not bounded

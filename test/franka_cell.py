@@ -119,6 +119,12 @@ class Cell:
     def tip(self) -> np.ndarray[Any, Any]:
         return convert.pose_of(self.poses[-1]).p
 
+    def drift(self) -> float:
+        """How far the tip moves in half a second, m."""
+        before = self.tip
+        self.pause(0.5)
+        return float(np.linalg.norm(self.tip - before))
+
     def reset(self, timeout_s: float = 40.0) -> ResetDone:
         """Begin an episode, and what the node said of its reset."""
         if self.peer.machine.state.phase is not Phase.IDLE:
