@@ -156,7 +156,7 @@ class GraphLearner:
         version = self._announced.version if self._announced is not None else 0
         updates, planned = self._training.updates
         detail = self._detail
-        if detail is LEARNING:
+        if detail == LEARNING:
             detail += "the arms wait" if self.book.complete else "the arms run the next episodes, then wait"
         detail += f", {updates} of {planned} updates" if planned else ""
         return LearnerStatus(self._stage, self._task, done, of, rate, len(outcomes), version, self.finished, detail)
