@@ -36,6 +36,29 @@ def kill_one(context, send, rank):
     time.sleep(60)
 
 
+def chatter(context, send):
+    while True:
+        send(b"x" * 1000)
+
+
+def stop_at_the_first(message):
+    raise KeyboardInterrupt
+
+
+def test_a_worker_that_speaks_while_the_pool_is_closed_or_the_parent_killed_says_nothing_on_stderr(capfd):
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt), WorkerPool(2) as pool:
+            pool.run(chatter, [{}, {}], stop_at_the_first)
+    with WorkerPool(1) as pool:
+        [worker] = pool._processes
+        with pytest.raises(KeyboardInterrupt):
+            pool.run(chatter, [{}], stop_at_the_first)
+        pool._connections[0].close()  # all that a worker sees of a parent's death
+        worker.join(20)
+        assert worker.exitcode == 1
+    assert capfd.readouterr().err == ""
+
+
 def test_results_come_by_rank_messages_as_they_are_sent_and_state_is_kept(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with WorkerPool(2) as pool:

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -123,11 +124,12 @@ class WorkerPool:
                            "look for the out-of-memory killer; the run resumes where it was")  # fmt: skip
 
     def close(self) -> None:
+        for process in self._processes:  # first: a worker that outlives its connection would fail to send into it
+            process.terminate()
+        for process in self._processes:
+            process.join()
         for connection in self._connections:
             connection.close()
-        for process in self._processes:
-            process.terminate()
-            process.join()
         self._connections, self._processes = [], []
 
     def __enter__(self) -> WorkerPool:
@@ -142,8 +144,11 @@ def _serve(connection: Connection, rank: int, size: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     context = WorkerContext(rank, size)
 
-    def send(content: Any) -> None:
-        connection.send(("message", content))
+    def answer(kind: str, content: Any) -> None:
+        try:
+            connection.send((kind, content))
+        except (BrokenPipeError, ConnectionResetError):  # the parent was killed: nobody is left to tell
+            os._exit(1)
 
     while True:
         try:
@@ -151,13 +156,13 @@ def _serve(connection: Connection, rank: int, size: int) -> None:
         except EOFError:
             return
         try:
-            reply = ("result", function(context, send, **keywords))
+            reply = ("result", function(context, partial(answer, "message"), **keywords))
         except IrevlaError as error:
             reply = ("error", error)
         except Exception:
             trace = traceback.format_exc()
             reply = ("error", WorkerError(f"worker process {rank} failed", trace, "report this with the run's folder"))
-        connection.send(reply)
+        answer(*reply)
 
 
 def _end_with_parent() -> None:
