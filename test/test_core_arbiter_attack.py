@@ -60,6 +60,7 @@ class Attack(RuleBasedStateMachine):
         self.hand_changed = -1  # order of the last take-over or release
         self.engaged: ControlSource | None = None
         self.target: Pose | None = None
+        self.outside = (0.0, 0.0)  # of the limits, where the arm stood when it was engaged
         self.braked = False  # by a hand that came or went since the last tick
         self.released_wall = -1000 * MS
         self.acted: tuple[int, int] | None = None  # wall time, stamp of the last step
@@ -177,7 +178,10 @@ class Attack(RuleBasedStateMachine):
             return
         assert self.fresh_pose()
         if self.engaged is None:
-            self.target = None  # the first target is checked against the measured pose
+            self.target = None  # the first target is where the arm stands
+            assert self.arbiter.robot.pose is not None
+            self.outside = self.excess(self.arbiter.robot.pose)  # from there it leads in
+            assert self.outside[0] <= self.limits.step_m + 1e-9 and self.outside[1] <= self.limits.step_rad + 1e-6
         if self.hand_on and not self.fresh(self.driving, 200):
             self.hand_on, self.driving = False, None
         self.engaged = source
@@ -233,10 +237,8 @@ class Attack(RuleBasedStateMachine):
         assert step.target is not None
         position, quaternion = step.target.p, step.target.q
         assert np.isfinite([*position, *quaternion]).all()
-        assert (position >= self.limits.box_low).all()
-        assert (position <= self.limits.box_high).all()
         assert abs(np.linalg.norm(quaternion) - 1) < 1e-9
-        assert angle_between(quaternion, np.array(POINTING_DOWN)) <= self.limits.turn_rad + 1e-6
+        assert all(now <= before + 1e-6 for now, before in zip(self.excess(step.target), self.outside, strict=True))
         braked = not step.acted and step.hold not in BETWEEN  # back to where the stream, which nobody has asked for, rests
         if self.target is not None and not braked and not self.braked:
             assert np.linalg.norm(position - self.target.p) <= self.limits.step_m + 1e-9
@@ -244,6 +246,12 @@ class Attack(RuleBasedStateMachine):
             if not step.acted and step.hold in BETWEEN:
                 assert step.target == self.target
         self.target, self.braked = step.target, False
+
+    def excess(self, pose: Pose) -> tuple[float, float]:
+        """How far a pose is outside of the box, m, and of the turns that are allowed, rad."""
+        beyond = np.maximum(np.array(self.limits.box_low) - pose.p, pose.p - np.array(self.limits.box_high))
+        turn = angle_between(pose.q, np.array(POINTING_DOWN)) - self.limits.turn_rad
+        return float(np.linalg.norm(np.maximum(beyond, 0))), max(0.0, turn)
 
     def check_human(self) -> None:
         assert self.hand_on
