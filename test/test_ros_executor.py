@@ -56,16 +56,21 @@ def test_every_callback_runs_in_the_spinning_thread(make_node: MakeNode) -> None
 def test_a_full_topic_does_not_starve_another_or_a_timer(make_node: MakeNode) -> None:
     node = make_node()
     order: list[str] = []
-    node.create_subscription(Int64, "busy", lambda _: order.append("busy"), EVENT)
+
+    def still_full(_: Int64) -> None:
+        order.append("busy")
+        busy.publish(Int64(data=0))
+
+    node.create_subscription(Int64, "busy", still_full, EVENT)
     node.create_subscription(Int64, "quiet", lambda _: order.append("quiet"), EVENT)
     busy, quiet = node.create_publisher(Int64, "busy", EVENT), node.create_publisher(Int64, "quiet", EVENT)
     spin_until(lambda: busy.get_subscription_count() == 1 and quiet.get_subscription_count() == 1, node)
-    node.create_timer(0.0, lambda: order.append("timer"))
-    for number in range(100):
+    node.create_timer(0.01, lambda: order.append("timer"))
+    for number in range(20):
         busy.publish(Int64(data=number))
     quiet.publish(Int64(data=1))
-    spin_until(lambda: order.count("busy") == 100, node)
-    assert order.index("quiet") < 20 and order.index("timer") < 20
+    spin_until(lambda: "quiet" in order and order.count("timer") > 3, node)
+    assert order.index("quiet") < 100
 
 
 def test_spin_once_waits_no_longer_than_it_is_told(make_node: MakeNode) -> None:
@@ -129,7 +134,7 @@ def test_spin_ends_when_another_thread_shuts_down() -> None:
 
     other = threading.Thread(target=close)
     other.start()
-    # It raises where it waited, and returns where it was busy.
+    # It raises where it waited, and may return where it was busy.
     with contextlib.suppress(ExternalShutdownException):
         spin(node)
     other.join()
@@ -139,7 +144,8 @@ def test_spin_ends_when_another_thread_shuts_down() -> None:
 def test_a_callback_may_shut_down() -> None:
     node = Node("last")
     node.create_timer(0.01, shutdown)
-    spin(node)
+    with contextlib.suppress(ExternalShutdownException):
+        spin(node)
     assert not ok()
 
 

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from irevla_ros.ros.errors import MiddlewareError
 
+EVENTS = "rclpy.experimental"  # where rclpy has its events executor: Jazzy from rclpy 7.1.4 on, Kilted
 VARIABLE = "IREVLA_ROS"
 
 
@@ -44,7 +45,9 @@ def choose(environment: Mapping[str, str]) -> Choice:
         fault = _import_fault("rclpy")
         if not fault:
             why = f"{VARIABLE}=native" if asked else "rclpy imports"
-            return Choice(Backend.NATIVE, f"{why} (ROS_DISTRO={environment.get('ROS_DISTRO', 'unknown')})")
+            slow = "wait sets, slower than the events executor that rclpy has from 7.1.4 on"
+            executor = slow if _import_fault(EVENTS) else "events executor"
+            return Choice(Backend.NATIVE, f"{why} (ROS_DISTRO={environment.get('ROS_DISTRO', 'unknown')}; {executor})")
         if asked:
             remedy = f"source ROS 2 for this Python ({platform.python_version()}), or set {VARIABLE}=embedded"
             raise MiddlewareError(f"{VARIABLE}=native", f"rclpy does not import ({fault})", remedy)

@@ -31,7 +31,7 @@ from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.timer import Timer
 
-from irevla_ros.ros.native.executor import SingleThreadedExecutor, spin
+from irevla_ros.ros.native.executor import EventsExecutor, SingleThreadedExecutor, spin
 from irevla_ros.ros.native.node import Node
 
 
@@ -49,5 +49,14 @@ def init_without_signals(args: Sequence[str] | None) -> None:
 
 def caller(node: Node, function: Callable[[], object]) -> tuple[Callable[[], None], Callable[[], None]]:
     """(a function for any thread that has the executor's thread call ``function``, a function that ends that)."""
-    guard = node.create_guard_condition(function)
-    return guard.trigger, lambda: node.destroy_guard_condition(guard)
+    if EventsExecutor is None:
+        guard = node.create_guard_condition(function)
+        return guard.trigger, lambda: node.destroy_guard_condition(guard)
+
+    def once() -> None:
+        timer.cancel()
+        function()
+
+    # The events executor knows no guard conditions, and dies of a task that raises. A timer that is reset wakes it.
+    timer = node.create_timer(0.0, once, clock=Clock(clock_type=ClockType.STEADY_TIME), autostart=False)
+    return timer.reset, lambda: node.destroy_timer(timer)

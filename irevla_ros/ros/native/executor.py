@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
 import rclpy
 import rclpy.executors
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
+from irevla_ros.ros.backend import EVENTS
+
+EventsExecutor: Any = None
+with suppress(ImportError):  # Humble, and Jazzy before rclpy 7.1.4, have none
+    EventsExecutor = import_module(EVENTS).EventsExecutor
+
 # On a signal rclpy wakes its waits first and closes the context afterwards: who looked in between would wait for ever.
 _STEP_S = 0.5
 
 
 class SingleThreadedExecutor(rclpy.executors.SingleThreadedExecutor):
-    """In rclpy a context that closes between the look at it and the wait is an RCLError about a wait set."""
+    """rclpy's events executor where it has one: the other one builds a wait set of all the node's entities, in Python, twice
+    for every message, which costs a node more than its callbacks do.
+
+    In that other one a context that closes between the look at it and the wait is an RCLError about a wait set.
+    """
+
+    def __new__(cls, **kwargs: Any) -> Any:
+        return super().__new__(cls) if EventsExecutor is None else EventsExecutor(**kwargs)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         try:
