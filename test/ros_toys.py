@@ -89,7 +89,7 @@ def opened(args: list[str] | None = None) -> Iterator[None]:
 
 def spin_until(predicate: Callable[[], Any], *nodes: Node, timeout_s: float = DEADLINE_S) -> None:
     """Run the callbacks of ``nodes`` until ``predicate`` holds; fail when it does not in time."""
-    executor = SingleThreadedExecutor()
+    executor = _passing_executor()
     for node in nodes:
         executor.add_node(node)
     end = time.monotonic() + timeout_s
@@ -101,6 +101,16 @@ def spin_until(predicate: Callable[[], Any], *nodes: Node, timeout_s: float = DE
         for node in nodes:
             executor.remove_node(node)
         executor.shutdown()
+
+
+def _passing_executor() -> SingleThreadedExecutor:
+    """rclpy's events executor is for a node's whole life: when one lets go of a node, what it was told of is forgotten."""
+    if EMBEDDED:
+        return SingleThreadedExecutor()
+    from rclpy.executors import SingleThreadedExecutor as Plain
+
+    executor: SingleThreadedExecutor = Plain()
+    return executor
 
 
 def spin_for(seconds: float, *nodes: Node) -> None:
