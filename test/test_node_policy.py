@@ -156,6 +156,24 @@ def test_one_batch_over_arms_gives_each_what_its_own_would(run):
     assert np.abs(together[2][0] - together[3][0]).max() > 0.1 and np.abs(together[1][0] - together[3][0]).max() > 0.1
 
 
+def test_in_lock_step_half_of_the_arms_share_a_batch_and_none_waits_for_long(run, monkeypatch):
+    monkeypatch.setattr("irevla_ros.nodes.policy.GATHER_S", 1.0)
+    names = ["a", "b", "c", "d"]
+    with graph(run, *({"arm": name} for name in names), arms=names) as (policy, cells):
+        nodes = (policy, *cells)
+        for cell in cells:
+            cell.start()
+        spin_until(lambda: all(cell.phase is Phase.RUN for cell in cells), *nodes)
+        cells[0].observe()
+        began = time.monotonic()
+        spin_until(lambda: cells[0].chunks, *nodes)
+        assert time.monotonic() - began > 0.9 and len(policy._took_s) == 1
+        for cell in cells[1:3]:
+            cell.observe()
+        spin_until(lambda: all(cell.chunks for cell in cells[1:3]), *nodes)
+        assert len(policy._took_s) == 2
+
+
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 

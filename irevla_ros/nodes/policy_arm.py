@@ -168,6 +168,12 @@ class PolicyArm:
         except DataError as error:
             self._node.refuse(f"{self.name}.side", error)
 
+    @property
+    def running(self) -> bool:
+        """Whether more observations are to come in this episode."""
+        state = self._state
+        return self._acting is not None and state is not None and state.phase is Phase.RUN and state.ended_ns is None
+
     def _repeat(self, stamp_ns: int) -> None:
         """In lock step the simulator asks again for an answer that was lost."""
         if self._said is not None and self._said[0] == stamp_ns:
