@@ -163,7 +163,7 @@ def test_in_lock_step_half_of_the_arms_share_a_batch_and_none_waits_for_long(run
         nodes = (policy, *cells)
         for cell in cells:
             cell.start()
-        spin_until(lambda: all(cell.phase is Phase.RUN for cell in cells), *nodes)
+        spin_until(lambda: all(arm.running for arm in policy._arms), *nodes)
         cells[0].observe()
         began = time.monotonic()
         spin_until(lambda: cells[0].chunks, *nodes)
