@@ -45,9 +45,9 @@ demo: $(INSTALLED)
 # Workers are processes; more threads than cores in each of them cost far more than they bring.
 test nightly bench: export OMP_NUM_THREADS := 1
 
-# Two at a time, a file each: much of a test is waiting.
+# Two at a time, a file each: much of a test is waiting. In the order of test/conftest.py, not by the number of tests.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 nightly: $(INSTALLED)
 	$(BIN)/python -m pytest -m nightly $(ARGS)
