@@ -42,7 +42,7 @@ class Session:
     def __init__(self, arguments: Sequence[str], spool: Path, hands: Operator) -> None:
         self._arguments, self._spool, self.hands = arguments, spool, hands
         self.log: list[str] = []
-        self.desk = Collection(arguments)
+        self.desk = Collection(["collect", *arguments])
         self._ready()
 
     def _ready(self) -> None:
@@ -118,7 +118,7 @@ class Session:
         state = self.hands.state
         self.hands.driving = False
         self.log.append(f"{state.episode_id if state else ''}: all killed in the middle (kill -9); `irevla collect` again")
-        self.desk = Collection(self._arguments)
+        self.desk = Collection(["collect", *self._arguments])
         self._ready()
         counted = sum(one.success for one in self.hands.tally.tasks) if self.hands.tally is not None else -1
         assert counted == won, f"{won} successes in the files, {counted} counted"

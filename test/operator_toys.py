@@ -14,7 +14,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from irevla_ros.core.collection import Tally
@@ -27,8 +27,10 @@ from irevla_ros.nodes.node import GraphNode
 from irevla_ros.ros import init
 from irevla_ros.ros.messages import JointTrajectory, Joy, numbers
 from irevla_ros.ros.qos import COMMAND, LATCHED, SENSOR
+from ros_toys import DEADLINE_S
 from spinning import spinning
 
+PATIENCE_S = 4 * DEADLINE_S
 ENTRY = "import sys; from irevla_ros.cli.main import main; sys.exit(main(sys.argv[1:]))"
 PERIOD_S = 0.1
 GAIN = 0.5  # hands are slower than the expert: what they see is a little old
@@ -75,10 +77,7 @@ class OnTerminal:
 
 
 class Collection(OnTerminal):
-    """`irevla collect`."""
-
-    def __init__(self, arguments: Sequence[str]) -> None:
-        super().__init__(["collect", *arguments])
+    """The operator's desk in front of a graph."""
 
     def screen(self) -> str:
         """What the terminal shows, from the last time that all was drawn."""
@@ -106,8 +105,14 @@ class Collection(OnTerminal):
         self.process.wait(30)
 
 
+def collecting(*arguments: str) -> AbstractContextManager[Collection]:
+    """`irevla collect` with ``arguments``."""
+    return on_terminal(["collect", *arguments])
+
+
 @contextmanager
-def collecting(*arguments: str) -> Iterator[Collection]:
+def on_terminal(arguments: Sequence[str]) -> Iterator[Collection]:
+    """Any command that puts the desk in the terminal; stopped at the end."""
     collection = Collection(arguments)
     try:
         yield collection
@@ -180,3 +185,35 @@ def until(condition: Callable[[], object], seconds: float = 60.0, what: str = ""
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
         time.sleep(0.02)
+
+
+def shows(collection: Collection, pattern: str) -> Callable[[], object]:
+    def looked() -> object:
+        assert collection.process.poll() is None, collection.screen()
+        return re.search(pattern, collection.screen())
+
+    return looked
+
+
+def see(collection: Collection, pattern: str) -> str:
+    try:
+        until(shows(collection, pattern), PATIENCE_S)
+    except AssertionError:
+        raise AssertionError(f"{pattern!r} is not on the screen:\n{collection.screen()}") from None
+    found = re.search(pattern, collection.screen())
+    return found[0] if found else ""
+
+
+def drive(collection: Collection, steps: int) -> None:
+    """Forward and back by keys, until the arm has taken so many steps."""
+    deadline = time.monotonic() + PATIENCE_S
+    while int((re.findall(r"(\d+) steps, (?:human|held)", collection.screen()) or ["0"])[-1]) < steps:
+        assert time.monotonic() < deadline, collection.screen()
+        collection.press("ws"[int(time.monotonic()) % 2])
+        time.sleep(0.04)
+
+
+def begin(collection: Collection) -> None:
+    see(collection, "none is running")
+    collection.press("t")
+    see(collection, "RUN ")

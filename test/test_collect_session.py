@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,42 +16,7 @@ from irevla_ros.nodes.checking import check_names
 from irevla_ros.nodes.graph import load_graph
 from irevla_ros.nodes.parameters.reading import read_settings, reader_of
 from irevla_ros.ros.given import in_file
-from operator_toys import Collection, OnTerminal, collecting, operator, until
-from ros_toys import DEADLINE_S
-
-PATIENCE_S = 4 * DEADLINE_S
-
-
-def shows(collection: Collection, pattern: str) -> Callable[[], object]:
-    def looked() -> object:
-        assert collection.process.poll() is None, collection.screen()
-        return re.search(pattern, collection.screen())
-
-    return looked
-
-
-def see(collection: Collection, pattern: str) -> str:
-    try:
-        until(shows(collection, pattern), PATIENCE_S)
-    except AssertionError:
-        raise AssertionError(f"{pattern!r} is not on the screen:\n{collection.screen()}") from None
-    found = re.search(pattern, collection.screen())
-    return found[0] if found else ""
-
-
-def drive(collection: Collection, steps: int) -> None:
-    """Forward and back by keys, until the arm has taken so many steps."""
-    deadline = time.monotonic() + PATIENCE_S
-    while int((re.findall(r"(\d+) steps, (?:human|held)", collection.screen()) or ["0"])[-1]) < steps:
-        assert time.monotonic() < deadline, collection.screen()
-        collection.press("ws"[int(time.monotonic()) % 2])
-        time.sleep(0.04)
-
-
-def begin(collection: Collection) -> None:
-    see(collection, "none is running")
-    collection.press("t")
-    see(collection, "RUN ")
+from operator_toys import PATIENCE_S, OnTerminal, begin, collecting, drive, operator, see, until
 
 
 def test_without_a_terminal_it_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -114,6 +78,34 @@ def test_a_session_with_every_accident(tmp_path: Path) -> None:
     assert [reader.verify(name).episode_id for name in reader.ids()] == ["by-hand-000001", "by-hand-000003"]
 
 
+@pytest.mark.timeout(300)
+def test_the_arm_is_engaged_stopped_and_resumed_by_keys(tmp_path: Path) -> None:
+    with collecting("--run", str(tmp_path / "keys"), "-p", "arbiter:await_engage:=true", "-p", "view:port:=0") as desk:
+        see(desk, r"arm +not engaged: it is not moved before you press \+")
+        begin(desk)
+        desk.press("w")
+        see(desk, "the last ended: the arm could not be engaged for 5 s: engage: the operator has not let this arm be")
+        desk.press("+")
+        see(desk, "arm engage: the arm may be moved")
+        see(desk, r"arm +engaged\n")
+        begin(desk)
+        drive(desk, 3)
+        desk.press("h")
+        see(desk, "arm stop: the arm holds until resume")
+        see(desk, r"arm +HELD: stopped by the operator; \. resumes")
+        steps = int(re.findall(r"(\d+) steps, held: stopped", see(desk, r"\d+ steps, held: stopped by the operator"))[0])
+        desk.press("wwww")
+        time.sleep(0.5)
+        assert f"{steps} steps, held: stopped" in desk.screen()
+        desk.press(".")
+        see(desk, "arm resume: what is engaged may move the arm again")
+        drive(desk, steps + 3)
+        desk.press("-")
+        see(desk, "the last ended: the operator has disengaged the arm")
+        see(desk, r"arm +not engaged")
+        assert desk.stop() == 130
+
+
 def test_a_calibration_asks_for_each_axis_and_button_and_writes_what_the_teleop_node_reads(tmp_path: Path) -> None:
     out = tmp_path / "pad.yaml"
     with operator() as hands:
@@ -146,7 +138,7 @@ def test_a_calibration_asks_for_each_axis_and_button_and_writes_what_the_teleop_
         press("deadman", "close")
         press("start", "success")
         others = "success failure stop discard undo confirm engage disturb open close gripper"
-        for what in others.split():
+        for what in (*others.split(), "arm stop", "arm resume", "arm engage", "arm disengage"):
             wait_for(f"button for: {what}")
             asked.press("\n")
         assert asked.process.wait(60) == 0, asked.printed

@@ -118,15 +118,15 @@ def test_the_gripper_is_said_before_its_twist_with_the_same_stamp() -> None:
 def test_verbs_call_their_services_and_show_the_answers(capfd: pytest.CaptureFixture[str]) -> None:
     with keyboard() as (teleop, rest, press):
         names = [topics.SUCCESS, topics.FAILURE, *(f"episode/{n}" for n in ("start", "confirm", "engage", "stop", "discard")),
-                 topics.UNDO]  # fmt: skip
+                 topics.UNDO, *(f"arbiter/{n}" for n in ("engage", "disengage", "stop", "resume"))]  # fmt: skip
         for name in names:
             rest.serve(name, good=name != topics.FAILURE)
         spin_until(lambda: all(client.service_is_ready() for client in teleop._verbs.values()), teleop, rest)
-        for key, name in zip("yntcgxzu", names, strict=True):
+        for key, name in zip("yntcgxzu+-h.", names, strict=True):
             press(key)
             spin_until(lambda name=name: rest.asked[-1:] == [name], teleop, rest)
-        spin_until(lambda: sum(teleop.health.counts.values()) == 8, teleop, rest)
-        assert teleop.health.counts == {"asked": 7, "asked.refused": 1}
+        spin_until(lambda: sum(teleop.health.counts.values()) == 12, teleop, rest)
+        assert teleop.health.counts == {"asked": 11, "asked.refused": 1}
         assert not rest.twists  # none of these moves the arm
     shown = capfd.readouterr()
     assert "success: answer of reward/success" in shown.err + shown.out

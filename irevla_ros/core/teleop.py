@@ -39,6 +39,14 @@ class Action(str, Enum):
     DISCARD = "discard"
     DISTURB = "disturb"
     UNDO = "undo"
+    ARM_ENGAGE = "arm_engage"
+    ARM_DISENGAGE = "arm_disengage"
+    ARM_STOP = "arm_stop"
+    ARM_RESUME = "arm_resume"
+
+    @property
+    def words(self) -> str:
+        return self.value.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,15 @@ ACTION_KEYS: Mapping[str, Action] = {
     " ": Action.GRIPPER, "o": Action.OPEN, "p": Action.CLOSE, "y": Action.SUCCESS, "n": Action.FAILURE, "t": Action.START,
     "c": Action.CONFIRM, "g": Action.ENGAGE, "x": Action.STOP, "z": Action.DISCARD,
     "b": Action.DISTURB, "u": Action.UNDO,
+    "+": Action.ARM_ENGAGE, "-": Action.ARM_DISENGAGE, "h": Action.ARM_STOP, "H": Action.ARM_STOP, ".": Action.ARM_RESUME,
 }  # fmt: skip
 GRIPPER_ACTIONS = (Action.OPEN, Action.CLOSE, Action.GRIPPER)
 KEYS_HELP = """\
 w s  forward, back      a d  left, right       r f  up, down        q e  turn left, right
 i k  tilt (pitch)       j l  tilt (roll)       space  gripper       o p  open, close
 t  start   c  confirm   g  engage the policy   y n  success, failure   x  stop   z  discard
-u  undo the last verdict, else the last episode   b  I disturb the scene   Ctrl-C  quit"""
+u  undo the last verdict, else the last episode   b  I disturb the scene   Ctrl-C  quit
+the arm itself:  +  engage   -  disengage   h  stop   .  resume"""
 
 
 class Keys:
@@ -125,6 +135,10 @@ class PadMapping:
     discard: int = 9
     disturb: int = -1
     undo: int = 10
+    arm_engage: int = -1
+    arm_disengage: int = -1
+    arm_stop: int = -1
+    arm_resume: int = -1
 
     def __post_init__(self) -> None:
         buttons = [n for n in (self.deadman, *self.buttons.values()) if n >= 0]

@@ -14,6 +14,8 @@ from irevla_ros.ros.messages import Trigger
 from irevla_ros.ros.qos import COMMAND
 
 CONSENT_NS = 100 * MILLISECOND
+DONE = {"engage": "the arm may be moved", "disengage": "the arm is not moved before the next engage",
+        "stop": "the arm holds until resume", "resume": "what is engaged may move the arm again"}  # fmt: skip
 
 
 class ConsentVoice:
@@ -47,7 +49,7 @@ class Operator:
             except Refused as error:
                 response.success, response.message = False, str(error)
             else:
-                response.success, response.message = True, name
+                response.success, response.message = True, DONE[name]
             self._node.get_logger().info(f"operator: {name}{'' if response.success else f' refused: {response.message}'}")
             return response
 

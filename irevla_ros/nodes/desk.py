@@ -15,7 +15,7 @@ from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.collection import Agenda, Choice, Note, Tally
 from irevla_ros.core.episode_state import EpisodeState, Phase
 from irevla_ros.core.errors import Interrupted
-from irevla_ros.core.graph_messages import Sealed
+from irevla_ros.core.graph_messages import Consent, Sealed
 from irevla_ros.core.teleop import Action
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.desk_view import DeskView, Screen
@@ -27,7 +27,7 @@ from irevla_ros.nodes.teleop import TeleopNode
 from irevla_ros.nodes.up import PATIENCE_S, SIGNALS
 from irevla_ros.ros import SingleThreadedExecutor
 from irevla_ros.ros.messages import DiagnosticArray
-from irevla_ros.ros.qos import EVENT, LATCHED
+from irevla_ros.ros.qos import COMMAND, EVENT, LATCHED
 from irevla_ros.ros.run import Stop, context, run_node
 
 DRAW_S, PLAIN_S = 0.2, 10.0
@@ -52,6 +52,7 @@ class DeskNode(TeleopNode):
         self.listen(Agenda, topics.AGENDA, self._on_agenda, LATCHED)
         self.listen(ArbiterStep, topics.STEP, self._on_step)
         self.listen(Sealed, topics.SEALED, self._on_sealed)
+        self.listen(Consent, topics.CONSENT, self._on_consent, COMMAND)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, EVENT)
         self.every(DRAW_S if self._screen.in_place else PLAIN_S, self.draw)
 
@@ -79,6 +80,9 @@ class DeskNode(TeleopNode):
     def _on_sealed(self, sealed: Sealed) -> None:
         if sealed.refusal or not sealed.steps:
             self.say(f"{sealed.episode_id}: {sealed.steps} steps kept{f'; {sealed.refusal}' if sealed.refusal else ''}")
+
+    def _on_consent(self, consent: Consent) -> None:
+        self.view.consent = consent, self.wall_ns()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._overview.received(message, self.wall_ns())
@@ -137,11 +141,11 @@ class DeskNode(TeleopNode):
     def _answered(self, action: Action, good: bool, text: str) -> None:
         self.health.counts["asked" if good else "asked.refused"] += 1
         if not good or action not in (Action.UNDO, Action.START):
-            self.say(f"{action.value}: {'' if good else 'refused: '}{text}")
+            self.say(f"{action.words}: {'' if good else 'refused: '}{text}")
 
     def draw(self) -> None:
         mine = [row for row in self._overview.rows(self.wall_ns()) if row.name != self.get_fully_qualified_name()]
-        self._screen.draw(self.view.lines(self.now_ns(), mine))
+        self._screen.draw(self.view.lines(self.now_ns(), self.wall_ns(), mine))
 
     def destroy_node(self) -> None:
         self._screen.close()

@@ -6,25 +6,29 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import TextIO
 
 from irevla_ros.core.arbiter_step import ArbiterStep
 from irevla_ros.core.collection import Agenda, Entry, Tally, TaskTally
 from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_state import EpisodeState, Phase
+from irevla_ros.core.graph_messages import Consent
 from irevla_ros.core.health import Level
 from irevla_ros.nodes.overview import NodeRow
 
 NEWS = 4  # lines that are kept
+SILENT_NS = SECOND  # the arbiter speaks ten times a second
 KEYS = """\
 keys  t start   y n success, failure   x stop   z discard   u undo   b I disturb   c confirm   g engage the policy
-      w s a d r f move   q e turn   i k j l tilt   space gripper   1-9 task, 0 list   v say a task   m note   Ctrl-C end"""
+      w s a d r f move   q e turn   i k j l tilt   space gripper   1-9 task, 0 list   v say a task   m note   Ctrl-C end
+arm   + engage (let it be moved)   - disengage   h stop, held until . resume"""
 
 
 @dataclass
 class DeskView:
     """What is known now; ``lines`` says it. title: of the whole; goal: successes wanted of each task, 0 for none; prompt: what
-    is being typed, None where keys drive the arm."""
+    is being typed, None where keys drive the arm; consent: the arbiter's last, and the wall time of its arrival."""
 
     title: str
     rate_hz: float
@@ -34,11 +38,12 @@ class DeskView:
     agenda: Agenda | None = None
     tally: Tally | None = None
     prompt: str | None = None
+    consent: tuple[Consent, int] | None = None
     news: deque[str] = field(default_factory=lambda: deque(maxlen=NEWS))
 
-    def lines(self, now_ns: int, rows: Sequence[NodeRow]) -> list[str]:
+    def lines(self, now_ns: int, wall_ns: int, rows: Sequence[NodeRow]) -> list[str]:
         """``now_ns``: of the clock of the episode's stamps; ``rows``: of the arm's nodes."""
-        lines = [self.title, f"episode  {self._episode(now_ns)}"]
+        lines = [self.title, f"arm      {self._arm(wall_ns)}", f"episode  {self._episode(now_ns)}"]
         if self.state is not None and self.state.phase is not Phase.IDLE:
             lines.append(f'         {self.state.task}: "{self.state.instruction}"  ({self.state.mode.value})')
         lines.append(f"next     {self._next()}")
@@ -52,6 +57,15 @@ class DeskView:
         lines += [f"- {line}" for line in self.news]
         return [*lines, f"> {self.prompt}_" if self.prompt is not None else "", *KEYS.splitlines()]
 
+    def _arm(self, wall_ns: int) -> str:
+        if self.consent is None or wall_ns - self.consent[1] > SILENT_NS:
+            return "nothing is heard of the arbiter"
+        said = self.consent[0]
+        if said.hindrance:
+            return f"HELD: {said.hindrance}; . resumes"
+        shown = "; DRY RUN, so the robot gets nothing and nothing is recorded" if self.step and self.step.dry_run else ""
+        return f"engaged{shown}" if said.engaged else "not engaged: it is not moved before you press +"
+
     def _episode(self, now_ns: int) -> str:
         state = self.state
         if state is None:
@@ -59,6 +73,8 @@ class DeskView:
         if state.phase is Phase.IDLE:
             return f"none is running; t starts one{f' (the last ended: {state.detail})' if state.detail else ''}"
         words = [state.phase.value.upper(), state.episode_id]
+        if state.phase is Phase.READY:
+            words.append("c confirms the scene, g engages")
         if state.phase is Phase.RUN and state.started_ns is not None:
             words.append(f"{max(0, now_ns - state.started_ns) / SECOND:.1f} of {state.time_limit_ns / SECOND:.0f} s")
             if self.step is not None and self.step.episode_id == state.episode_id:
@@ -109,6 +125,10 @@ def _rates(row: NodeRow | None) -> str:
     return f"{row.hz:.1f} observations/s, {age}"
 
 
+def _wrapped(line: str, width: int) -> list[str]:
+    return [line] if len(line) <= width else wrap(line, width, subsequent_indent=" " * 9, drop_whitespace=False)
+
+
 class Screen:
     """Draws lines on a terminal, in place of whatever stood there, on a screen of its own that is gone at the end; on anything
     else it prints them, at most every ``PLAIN_S``."""
@@ -124,7 +144,7 @@ class Screen:
             self._write("".join(f"{line}\n" for line in lines))
             return
         columns, height = self._size()
-        shown = [line[: columns - 1] for line in lines][: height - 1]
+        shown = [part for line in lines for part in _wrapped(line, columns - 1)][: height - 1]
         self._write("\x1b[H" + "".join(f"{line}\x1b[K\r\n" for line in shown) + "\x1b[J")
 
     def _size(self) -> tuple[int, int]:

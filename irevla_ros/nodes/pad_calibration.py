@@ -19,7 +19,8 @@ from irevla_ros.ros.run import Stop, context
 
 REST_S, SILENT_S, SHOWN_S = 2.0, 10.0, 0.1
 ASKED = (Action.START, Action.SUCCESS, Action.FAILURE, Action.STOP, Action.DISCARD, Action.UNDO, Action.CONFIRM, Action.ENGAGE,
-         Action.DISTURB, Action.OPEN, Action.CLOSE, Action.GRIPPER)  # fmt: skip
+         Action.DISTURB, Action.OPEN, Action.CLOSE, Action.GRIPPER, Action.ARM_STOP, Action.ARM_RESUME, Action.ARM_ENGAGE,
+         Action.ARM_DISENGAGE)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -115,5 +116,5 @@ def _ask(node: PadListener, moments: Callable[[], Iterable[str]]) -> PadMapping:
     deadman = button("deadman, held while the arm moves")
     if deadman is None:
         raise ConfigError("no deadman", "the arm moves only while one is held", "press a button for it")
-    buttons = {action: number for action in ASKED if (number := button(action.value)) is not None}
+    buttons = {action: number for action in ASKED if (number := button(action.words)) is not None}
     return mapping_of(rest, axes, deadman, buttons)

@@ -40,6 +40,8 @@ SERVICES = {
     Action.SUCCESS: topics.SUCCESS, Action.FAILURE: topics.FAILURE, Action.START: "episode/start",
     Action.CONFIRM: "episode/confirm", Action.ENGAGE: "episode/engage", Action.STOP: "episode/stop",
     Action.DISCARD: "episode/discard", Action.UNDO: topics.UNDO,
+    Action.ARM_ENGAGE: "arbiter/engage", Action.ARM_DISENGAGE: "arbiter/disengage", Action.ARM_STOP: "arbiter/stop",
+    Action.ARM_RESUME: "arbiter/resume",
 }  # fmt: skip
 REQUESTS = {Action.ENGAGE: Verb.ENGAGE, Action.DISTURB: Verb.DISTURB}
 MEASURED_NS = SECOND  # a gripper width or a pose that is older is not known
@@ -208,7 +210,7 @@ class TeleopNode(GraphNode):
 
     def _answered(self, action: Action, good: bool, text: str) -> None:
         self.health.counts["asked" if good else "asked.refused"] += 1
-        self.get_logger().info(f"{action.value}: {'' if good else 'refused: '}{text}")
+        self.get_logger().info(f"{action.words}: {'' if good else 'refused: '}{text}")
 
     def on_shutdown(self) -> None:
         if self._deadman.held:
