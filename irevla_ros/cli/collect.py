@@ -13,8 +13,9 @@ from pathlib import Path
 
 from irevla_ros.cli import up
 from irevla_ros.cli.runs import run_folder
+from irevla_ros.core.collection import task_name
 from irevla_ros.core.errors import ConfigError, Interrupted
-from irevla_ros.nodes.graph import GraphSpec, NodeSpec, load_graph
+from irevla_ros.nodes.graph import NodeSpec, load_graph
 
 DEVICES = ("keyboard", "gamepad", "spacemouse")
 EPILOG = """examples:
@@ -23,7 +24,7 @@ EPILOG = """examples:
   irevla collect --policy runs/sft/checkpoints/sft           the policy acts; take the arm to correct it
   irevla collect --perturb                                   you disturb the scene; episodes are marked
   irevla collect --expert --tasks press-red --goal 20        the simulator's scripted experts, as fast as can be
-  irevla collect --graph lab.yaml --params-file lab.yaml     on your arm; docs/collect.md
+  irevla collect --graph franka --instruction "put the cup on the shelf" --params-file my_cell.yaml     on your Franka
   irevla episodes list runs/collect                          what there is now
 """
 
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder of the run, a bare name under runs/; what it holds already counts (%(default)s)")
     parser.add_argument("--device", choices=DEVICES, default="keyboard", help="what drives the arm (%(default)s)")
     parser.add_argument("--tasks", help="tasks by commas; next is the one with the fewest successes (default: the graph's)")
+    parser.add_argument("--instruction", action="append", default=[], metavar="WORDS",
+                        help="a task in words, once for each; its name is made of them where --tasks gives none")  # fmt: skip
     parser.add_argument("--goal", type=int, default=0, help="successes wanted of each task; experts stop there (theirs: 50)")
     parser.add_argument("--operator", default="", help="your name, kept in each episode")
     parser.add_argument("--policy", metavar="CHECKPOINT", help="a policy acts; the operator corrects it")
@@ -64,27 +67,32 @@ def run(args: argparse.Namespace) -> int:
         nodes["desk"] = NodeSpec(side="robot", front=True)
     if args.policy:
         nodes.setdefault("policy", NodeSpec(each="graph", heavy=True))
-    args.param = [*_parameters(args, graph), *args.param]
-    graph = replace(graph, nodes=nodes)
-    return up.run_as(args, graph, without="teleop" if args.device == "keyboard" else "")
+    args.param = [*_parameters(args), *args.param]
+    others = {"learner": True, "policy": not args.policy, "teleop": args.device == "keyboard"}
+    return up.run_as(args, replace(graph, nodes=nodes), [name for name, out in others.items() if out])
 
 
-def _parameters(args: argparse.Namespace, graph: GraphSpec) -> list[str]:
-    """What the options are as parameters of the nodes; ``graph`` as it was loaded."""
+def _parameters(args: argparse.Namespace) -> list[str]:
+    """What the options are as parameters of the nodes."""
     found = [f"desk:goal:={args.goal}"] if args.goal else []
     if args.device != "keyboard":
         found.append(f"teleop:device:={args.device}")
-    if args.tasks:
-        found.append(f"episode:tasks:={json.dumps(args.tasks.split(','))}")
+    tasks = args.tasks.split(",") if args.tasks else [task_name(words) for words in args.instruction]
+    if not all(tasks) or len(set(tasks)) < len(tasks):
+        raise ConfigError(f"tasks {tasks} of --tasks or --instruction", "each has a name of its own, of letters and digits",
+                          "name them by --tasks cup,drawer")  # fmt: skip
+    if tasks:
+        found.append(f"episode:tasks:={json.dumps(tasks)}")
+    if args.instruction:
+        found.append(f"episode:instructions:={json.dumps(args.instruction)}")
     if args.operator:
         found.append(f"episode:operator:={json.dumps(args.operator)}")
     if args.perturb:
         found.append("episode:perturbed:=true")
     if args.policy:
         found += [f"policy:checkpoint:={json.dumps(str(Path(args.policy).resolve()))}", "policy:std:=0.0",
-                  "episode:mode:=train", "episode:deterministic:=true"]  # fmt: skip
-        if "policy" not in graph.nodes:
-            found += ["episode:participants:=[robot, policy, recorder]", "recorder:latents:=true"]
+                  "episode:mode:=train", "episode:deterministic:=true", "recorder:latents:=true",
+                  "episode:participants:=[robot, policy, recorder]"]  # fmt: skip
     return found
 
 

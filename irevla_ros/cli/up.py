@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +18,7 @@ from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.jobs.results import REPORT, outcome
 from irevla_ros.nodes import checking, preparation
-from irevla_ros.nodes.graph import SIDES, GraphSpec, load_graph, processes, ros_arguments
+from irevla_ros.nodes.graph import COLLECTION, SIDES, GraphSpec, load_graph, processes, ros_arguments
 from irevla_ros.nodes.parameters.episode import EpisodeSettings
 from irevla_ros.nodes.parameters.teleop import TeleopConfig
 from irevla_ros.ros import hosts
@@ -61,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
     return run_as(args, load_graph(args.graph, args.overrides))
 
 
-def run_as(args: argparse.Namespace, graph: GraphSpec, without: str = "") -> int:
-    """Run ``graph``, which came of ``args.graph``, but for the node ``without``."""
+def run_as(args: argparse.Namespace, graph: GraphSpec, without: Collection[str] = ()) -> int:
+    """Run ``graph``, which came of ``args.graph``, but for the nodes ``without``. A graph with a node in front collects."""
     name = Path(args.graph).stem
-    own = [] if Path(args.graph).is_file() else [name]
-    parameters = [find_config(given, "parameters").resolve() for given in [*own, *args.params_file]]
+    own, last = [] if Path(args.graph).is_file() else [name], [COLLECTION] if graph.front else []
+    parameters = [find_config(given, "parameters").resolve() for given in [*own, *args.params_file, *last]]
     checking.check_names(graph, parameters)
     folder = (Path(args.run) if "/" in (args.run or "") else Path("runs") / (args.run or name)).resolve()
     identity, domain = preparation.run_id(folder), preparation.domain(os.environ)
@@ -75,8 +74,7 @@ def run_as(args: argparse.Namespace, graph: GraphSpec, without: str = "") -> int
     os.environ[VARIABLE] = chosen().backend.value  # all nodes meet on the same one, or say why they cannot
     logs = folder / "log"
     shared = {"run": str(folder), "run_id": identity, "side": args.side}
-    half = graph.half(args.side) if args.side else graph
-    half = replace(half, nodes={name: spec for name, spec in half.nodes.items() if name != without})
+    half = (graph.half(args.side) if args.side else graph).without(without)
     owner = f"`{args.command_line}` (process {os.getpid()})"
     elsewhere = f"stop it first, or set ROS_DOMAIN_ID={(domain + 1) % 100} for this one"
     with ExitStack() as locks:

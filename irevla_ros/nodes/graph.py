@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ from irevla_ros.nodes.parameters.reading import check_arms, parameter_names
 
 _NODE = re.compile(r"[a-z][a-z0-9_]*")
 SIDES = ("robot", "gpu")
+COLLECTION = "collection"  # the parameter file that makes a graph collect
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class GraphSpec:
             raise ConfigError(f"nodes in front {found} for arms {list(self.arms)}", "there is one terminal, for one arm",
                               "leave `front` out, and start them in terminals of their own")  # fmt: skip
         return found[0] if found else ""
+
+    def without(self, names: Collection[str]) -> GraphSpec:
+        """The other nodes."""
+        return replace(self, nodes={name: spec for name, spec in self.nodes.items() if name not in names})
 
     def half(self, side: str) -> GraphSpec:
         """The nodes of one of two hosts (``SIDES``), and first the one that tells the other host this one's time."""

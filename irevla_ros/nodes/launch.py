@@ -29,7 +29,7 @@ from launch_ros.substitutions import FindPackageShare
 from irevla_ros.core.config import find_config
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.nodes.checking import check_names, check_values
-from irevla_ros.nodes.graph import SIDES, GraphSpec, load_graph, serves_arms
+from irevla_ros.nodes.graph import COLLECTION, SIDES, GraphSpec, load_graph, serves_arms
 from irevla_ros.nodes.preparation import run_id, stay_on_this_host, write_parameters
 from irevla_ros.nodes.up import PATIENCE_S
 from irevla_ros.ros import hosts
@@ -69,6 +69,8 @@ def graph_description(name: str, arguments: Mapping[str, tuple[Any, str]] | None
                               description="Python of the nodes that need torch, where it is not ROS's own"),
         DeclareLaunchArgument("network", default_value="false", choices=["true", "false"],
                               description="discover nodes of other hosts, too"),
+        DeclareLaunchArgument("collect", default_value=_text(bool(load_graph(name).front)), choices=["true", "false"],
+                              description="a person collects: no policy, no learner; `ros2 run irevla_ros desk` beside it"),
         DeclareLaunchArgument("side", default_value="", choices=["", *SIDES],
                               description="of a graph over two hosts: only the nodes of this one"),
         *(DeclareLaunchArgument(_argument(option), default_value="", description=f"{text}; IREVLA_ROS=embedded alone")
@@ -93,6 +95,8 @@ def _actions(given: Mapping[str, tuple[Any, str]], bringup: Bringup | None, cont
     said = context.launch_configurations
     graph = load_graph(said["config"], [f"arms=[{said['arms']}]"] if said["arms"] else [])
     half = graph.half(said["side"]) if said["side"] else graph
+    collects = said["collect"] == "true"
+    half = half.without(("policy", "learner")) if collects else half
     folder = Path(said["run"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     said_too = [_parameter(key, said[key], default) for key, (default, _) in given.items() if said[key]]
@@ -102,9 +106,10 @@ def _actions(given: Mapping[str, tuple[Any, str]], bringup: Bringup | None, cont
     if said["network"] != "true":
         stay_on_this_host(pinned)
     variables = [SetEnvironmentVariable(key, value) for key, value in pinned.items() if os.environ.get(key) != value]
-    files = [find_config(said["params_file"], "parameters").resolve(), folder / "parameters.yaml"]
-    check_names(graph, files[:1])
-    write_parameters(files[1], graph, {"run": str(folder), "run_id": run_id(folder), "side": said["side"]}, said_too)
+    shipped = [find_config(each, "parameters").resolve() for each in (said["params_file"], *([COLLECTION] if collects else []))]
+    check_names(graph, shipped)
+    files = [*shipped, folder / "parameters.yaml"]
+    write_parameters(files[-1], graph, {"run": str(folder), "run_id": run_id(folder), "side": said["side"]}, said_too)
     check_values(half, files)
     nodes = [(spec, _node(half, name, arm, files, said["python"]))
              for name, spec in half.nodes.items() if not spec.front

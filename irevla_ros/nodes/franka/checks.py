@@ -70,9 +70,11 @@ class RobotChecks:
         yield frames_agree(config.checks, state.pose, self._transform(), config.frame, config.tip)
         yield clock_agrees(config.checks, list(state.ages_s))
         yield from self._controller()
-        for topic, expected in ((self._command, self._me), (node.resolve_topic_name(topics.TARGET_IN), self._arbiter)):
+        given = self._running and not config.dry_run  # in a dry run the arbiter publishes elsewhere
+        for topic, expected, wanted in ((self._command, self._me, self._running),
+                                        (node.resolve_topic_name(topics.TARGET_IN), self._arbiter, given)):  # fmt: skip
             publishers = [full_name(one) for one in node.get_publishers_info_by_topic(topic)]
-            if publishers or self._running:
+            if publishers or wanted:
                 yield one_publisher(topic, publishers, expected)
         if not node.count_subscribers(self._command):
             yield Finding(f"listeners to {self._command}", Level.ERROR, "nobody",
