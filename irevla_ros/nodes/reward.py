@@ -47,13 +47,13 @@ class RewardNode(GraphNode):
         self._said: tuple[int, Verdict | Judged] | None = None
         self._early: deque[tuple[int, Observation, Mapping[str, Any]]] = deque(maxlen=EARLY)
         self._state: EpisodeState | None = None
+        self._silence_ns, self._began_wall_ns = config.silence_ns, 0  # of the run
         self._verdict = self.speak(Verdict, topics.VERDICT)
         self._judged = self.speak(Judged, topics.JUDGED)
         self._value = self.speak(RewardValue, topics.REWARD)
         self._streams: ObservationStreams | None = None
         if oracle:
-            self._meter = self.health.watch(topics.SIM_STATE, stale_ns=config.silence_ns,
-                                            expected=self.expects_observations)  # fmt: skip
+            self._meter = self.health.watch(topics.SIM_STATE, stale_ns=config.silence_ns, expected=self._expects_sim_state)
             self.listen(SimState, topics.SIM_STATE, self._on_sim_state)
         else:
             self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._again)
@@ -72,7 +72,7 @@ class RewardNode(GraphNode):
             if restarted or (state.phase is Phase.RESET and not self.lock_step):
                 self._streams.forget()
         if state.phase is Phase.RUN and (was is None or was.phase is not Phase.RUN or was.episode_id != state.episode_id):
-            self._said = None
+            self._said, self._began_wall_ns = None, self.wall_ns()
             if self._progress is not None:
                 self._progress.reset()
             early = list(self._early)
@@ -85,6 +85,10 @@ class RewardNode(GraphNode):
         self._meter.arrived(self.wall_ns())
         info = {"task": state.task, "success": state.success, "failure": state.failure}
         self._judge(state.stamp_ns, _NO_IMAGES, info)
+
+    def _expects_sim_state(self) -> bool:
+        """Between runs the simulator says nothing of success."""
+        return self.gate.running and self.wall_ns() - self._began_wall_ns > self._silence_ns
 
     def _on_observation(self, stamp_ns: int, observation: Observation) -> None:
         self._judge(stamp_ns, observation, {})
