@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import cv2
@@ -42,6 +43,9 @@ def test_list(spool, capsys):
     assert total.startswith("2 of 2 episodes, 30 steps, ")
     assert main(["episodes", "list", str(spool.root), "--task", "push-left", "--outcome", "failure"]) == 0
     assert "0 of 2 episodes" in capsys.readouterr().out
+    for verb, more in (("list", []), ("stats", []), ("export", [str(spool.root / "out"), "--format", "mcap"])):
+        assert main(["episodes", verb, str(spool.root), *more, "--task", "pres-red"]) == 2
+        assert "task 'pres-red' of these episodes: no such task; did you mean 'press-red'?" in capsys.readouterr().err
 
 
 def test_list_hides_the_discarded_and_tells_the_damaged(spool, capsys):
@@ -163,14 +167,16 @@ def test_trim_leaves_out_the_ends_of_what_is_read(spool, capsys, tmp_path):
 def test_stats(spool, capsys):
     spool.label("e2", Outcome.SUCCESS, "ada", keep=(0, 3))
     code, lines = run(capsys, "stats", spool.root)
-    said = {line[:21].strip(): line[22:] for line in lines}
+    said = dict(re.split(" {2,}", line, maxsplit=1) for line in lines)
     assert code == 0
     assert said["episodes"].startswith("2, 28 steps, 0.0 min, ")
     assert said["steps an episode"] == "3 to 25, median 14"
     assert said["labels"] == "on 1 episodes; 1 trimmed, 0 discarded"
     assert said["images"] == "front 64x64 png: 1, wrist 64x32 png: 1, front 12x8 png: 1"
-    assert said["task push-left"] == "1 episodes, success 1.00 of 1"
+    assert said["demo push-left"] == "1 episodes, success 1.00 of 1"
+    assert said["train press-red"] == "1 episodes, success 1.00 of 1"
     assert said["instruction"] == "'press the red button': 2"
+    assert len({line.index(said[re.split(" {2,}", line)[0]]) for line in lines}) == 1
 
 
 def test_a_film_shows_every_observation(spool, capsys, tmp_path):

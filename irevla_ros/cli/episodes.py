@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from irevla_ros.cli import episodes_change, episodes_exchange, episodes_look
-from irevla_ros.cli.episodes_common import add_filters, add_spool, filters, tell_torn
+from irevla_ros.cli import episodes_change, episodes_exchange, episodes_look, episodes_replay
+from irevla_ros.cli.episodes_common import add_filters, add_spool, select, tell_torn
 from irevla_ros.core.errors import DataError
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.records import EpisodeRecord
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_spool(verifying)
     verifying.set_defaults(do=_verify)
-    for part in (episodes_look, episodes_change, episodes_exchange):
+    for part in (episodes_look, episodes_change, episodes_replay, episodes_exchange):
         part.add_verbs(verbs)
 
 
@@ -67,7 +67,7 @@ def _list(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             damaged += 1
     total = len(records)
-    records = [record for record in records if record.matches(**filters(args))]
+    records = select(records, args)
     rows = [COLUMNS, *map(_row, records)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

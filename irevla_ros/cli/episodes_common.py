@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypedDict
 
+from irevla_ros.core.errors import unknown_name
 from irevla_ros.core.types import Mode, Outcome
 from irevla_ros.data.paths import spool_of
 from irevla_ros.data.records import EpisodeRecord
-
-
-class Filters(TypedDict):
-    """As ``SpoolReader.episodes`` takes them."""
-
-    task: str | None
-    mode: Mode | None
-    outcome: Outcome | None
-    run: str | None
-    discarded: bool
 
 
 def add_spool(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +28,7 @@ def _spool(word: str) -> Path:
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Arguments that ``filters`` reads."""
+    """Arguments that ``select`` reads."""
     parser.add_argument("--task", help="only episodes of this task")
     parser.add_argument("--run", dest="run_id", metavar="RUN", help="only episodes of this run")
     parser.add_argument("--mode", choices=[mode.value for mode in Mode], help="only episodes run for this purpose")
@@ -46,9 +36,15 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--discarded", action="store_true", help="also those that were discarded by a label")
 
 
-def filters(args: argparse.Namespace) -> Filters:
+def select(records: Sequence[EpisodeRecord], args: argparse.Namespace) -> list[EpisodeRecord]:
+    """Those of a spool's ``records`` that fit the filters. Raises ConfigError for a task or a run that none of them has."""
+    for what, name, known in (("task", args.task, {record.meta.task for record in records}),
+                              ("run", args.run_id, {record.meta.run_id for record in records})):  # fmt: skip
+        if name is not None and known and name not in known:
+            raise unknown_name(what, name, known, "of these episodes")
     mode, outcome = args.mode and Mode(args.mode), args.outcome and Outcome(args.outcome)
-    return {"task": args.task, "mode": mode, "outcome": outcome, "run": args.run_id, "discarded": args.discarded}
+    return [record for record in records if record.matches(task=args.task, mode=mode, outcome=outcome, run=args.run_id,
+                                                           discarded=args.discarded)]  # fmt: skip
 
 
 def tell_torn(records: Iterable[EpisodeRecord]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from irevla_ros.cli.episodes_common import add_filters, add_spool, filters
+from irevla_ros.cli.episodes_common import add_filters, add_spool, select
 from irevla_ros.core.errors import DataError
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.data.spool import Spool
@@ -50,7 +50,7 @@ def add_verbs(verbs: Any) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     reader = SpoolReader(args.spool)
-    records = reader.episodes(**filters(args))
+    records = select(reader.episodes(discarded=True), args)
     if not records:
         raise DataError(f"{args.spool}", "no episode fits the filters", "see irevla episodes list, with the same filters")
     if args.format == "lerobot":

@@ -1,21 +1,20 @@
-"""``irevla episodes show|stats|replay``: one episode in words and pictures, a spool in numbers, an episode once more."""
+"""``irevla episodes show|stats``: one episode in words and pictures, a spool in numbers."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import cv2
-import numpy as np
 
-from irevla_ros.cli.episodes_common import add_filters, add_spool, filters, tell_torn
+from irevla_ros.cli.episodes_common import add_filters, add_spool, select, tell_torn
 from irevla_ros.core.errors import DataError
-from irevla_ros.core.types import ControlSource, Episode, Outcome
+from irevla_ros.core.types import ControlSource, Episode, Mode, Outcome
 from irevla_ros.data.container import Container
 from irevla_ros.data.files import write_error
 from irevla_ros.data.labels import Label
@@ -26,7 +25,7 @@ from irevla_ros.data.sheet import contact_sheet, film
 
 
 def add_verbs(verbs: Any) -> None:
-    """show, stats and replay."""
+    """show and stats."""
     showing = verbs.add_parser(
         "show",
         help="one episode: what is known of it, and a picture or a film",
@@ -42,22 +41,11 @@ def add_verbs(verbs: Any) -> None:
     counting = verbs.add_parser(
         "stats",
         help="the spool in numbers",
-        description="Episodes and steps, success by task, lengths, who commanded, instructions, and the sizes of images.",
+        description="Episodes and steps, success by mode and task, lengths, who commanded, instructions, sizes of images.",
     )
     add_spool(counting)
     add_filters(counting)
     counting.set_defaults(do=_stats)
-
-    repeating = verbs.add_parser(
-        "replay",
-        help="execute an episode's commands once more, in simulation",
-        description="Set up the start state of the episode's task and seed in the simulator, execute what was commanded, and "
-        "say how far the arm and the images come out from what was recorded. Exit code 1 when the outcome is another.",
-    )
-    add_spool(repeating)
-    repeating.add_argument("episode", help="id of the episode, as in the list")
-    repeating.add_argument("--suite", default="", help="of the task, by name or path (default: the shipped one that has it)")
-    repeating.set_defaults(do=_replay)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -110,7 +98,7 @@ def said(label: Label) -> str:
 
 def _stats(args: argparse.Namespace) -> int:
     reader = SpoolReader(args.spool)
-    records = reader.episodes(**filters(args))
+    records = select(reader.episodes(discarded=True), args)
     if not records:
         print("no episodes")
         return 0
@@ -118,26 +106,30 @@ def _stats(args: argparse.Namespace) -> int:
     seconds = sum(record.steps / record.meta.control_rate_hz for record in records)
     labelled = sum(record.label_revision > 0 for record in records)
     trimmed = sum(record.steps < record.sealed_steps for record in records)
-    _line("episodes", f"{len(records)}, {sum(lengths)} steps, {seconds / 60:.1f} min, "
-                      f"{sum(record.size_bytes for record in records) / 1e6:.1f} MB")  # fmt: skip
-    _line("steps an episode", f"{min(lengths)} to {max(lengths)}, median {median(lengths):g}")
-    _line("labels", f"on {labelled} episodes; {trimmed} trimmed, {sum(record.discarded for record in records)} discarded")
-    _line("modes", _counted(record.meta.mode.value for record in records))
-    _line("commanded by", _sources(reader, records))
-    _line("images", _counted(size for record in records for size in _image_sizes(record)))
-    for task in sorted({record.meta.task for record in records}):
-        outcomes = Counter(record.meta.outcome for record in records if record.meta.task == task)
-        known = outcomes[Outcome.SUCCESS] + outcomes[Outcome.FAILURE]
-        rate = f", success {outcomes[Outcome.SUCCESS] / known:.2f} of {known}" if known else ""
-        unknown = f", {outcomes[Outcome.UNKNOWN]} unknown" if outcomes[Outcome.UNKNOWN] else ""
-        _line(f"task {task}", f"{outcomes.total()} episodes{rate}{unknown}")
-    for instruction, count in Counter(record.meta.instruction for record in records).most_common():
-        _line("instruction", f"{instruction!r}: {count}")
+    rows = [
+        ("episodes", f"{len(records)}, {sum(lengths)} steps, {seconds / 60:.1f} min, "
+                     f"{sum(record.size_bytes for record in records) / 1e6:.1f} MB"),
+        ("steps an episode", f"{min(lengths)} to {max(lengths)}, median {median(lengths):g}"),
+        ("labels", f"on {labelled} episodes; {trimmed} trimmed, {sum(record.discarded for record in records)} discarded"),
+        ("commanded by", _sources(reader, records)),
+        ("images", _counted(size for record in records for size in _image_sizes(record))),
+        *((f"{mode.value} {task}", said) for (mode, task), said in _by_task(records)),
+        *(("instruction", f"{words!r}: {n}") for words, n in Counter(r.meta.instruction for r in records).most_common()),
+    ]  # fmt: skip
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
     return 0
 
 
-def _line(name: str, value: str) -> None:
-    print(f"{name:<21} {value}")
+def _by_task(records: list[EpisodeRecord]) -> Iterator[tuple[tuple[Mode, str], str]]:
+    """Success of each task, practice and evaluations apart."""
+    for mode, task in sorted({(record.meta.mode, record.meta.task) for record in records}):
+        outcomes = Counter(record.meta.outcome for record in records if (record.meta.mode, record.meta.task) == (mode, task))
+        known = outcomes[Outcome.SUCCESS] + outcomes[Outcome.FAILURE]
+        rate = f", success {outcomes[Outcome.SUCCESS] / known:.2f} of {known}" if known else ""
+        unknown = f", {outcomes[Outcome.UNKNOWN]} unknown" if outcomes[Outcome.UNKNOWN] else ""
+        yield (mode, task), f"{outcomes.total()} episodes{rate}{unknown}"
 
 
 def _counted(values: Iterable[str]) -> str:
@@ -156,20 +148,3 @@ def _image_sizes(record: EpisodeRecord) -> list[str]:
     with Container(record.path) as sealed:
         cameras = json.loads(sealed.metadata["cameras"])
     return [f"{name} {one['shape'][1]}x{one['shape'][0]} {one['format']}" for name, one in cameras.items()]
-
-
-# ---- replay ------------------------------------------------------------------------------------------------------
-
-
-def _replay(args: argparse.Namespace) -> int:
-    from irevla_ros.jobs.replay import replay  # PyBullet, which only this verb needs
-
-    episode = SpoolReader(args.spool).read(args.episode, latents=False, trimmed=False)
-    found = replay(episode, args.suite)
-    print(f"{found.steps} of {len(episode)} steps of {episode.meta.task}, seed {episode.meta.seed}, suite {found.suite}")
-    for name, values, unit in (("position", 1000 * found.position_m, "mm"), ("gripper", 1000 * found.gripper_m, "mm"),
-                               ("images", found.pixels, "of 255")):  # fmt: skip
-        first = next((f", from observation {t} on" for t, value in enumerate(values) if value > 0), "")
-        print(f"{name:<10} off by at most {np.max(values):.3g} {unit}, at the end {values[-1]:.3g}{first}")
-    print(f"{'outcome':<10} {found.outcome.value}, recorded {episode.meta.outcome.value}")
-    return 0 if found.outcome is episode.meta.outcome else 1
