@@ -1,4 +1,5 @@
-"""An episode at a glance: frames over time, with the executed actions and the reward below, as a picture or a film.
+"""An episode at a glance: frames over time, and below them the executed actions, who commanded them, and the reward, as a
+picture or a film.
 
 OpenCV only.
 """
@@ -8,27 +9,31 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from irevla_ros.core.types import ByteArray, Episode, FloatArray
+from irevla_ros.core.types import ByteArray, ControlSource, Episode, FloatArray
 from irevla_ros.data.container import AnyArray
 
-COLUMNS, TILE, MARGIN, MAX_FRAMES = 8, 128, 12, 24
-PLOT_HEIGHT, REWARD_HEIGHT, LEGEND, CAPTION, VIEW = 220, 90, 130, 26, 192
+COLUMNS, TILE, GAP, MARGIN, MAX_FRAMES = 8, 128, 4, 12, 24
+WIDTH = COLUMNS * (TILE + GAP) - GAP + 2 * MARGIN
+PLOT_HEIGHT, WHO_HEIGHT, REWARD_HEIGHT, LEGEND, CAPTION, VIEW = 220, 22, 90, 130, 26, 192
 INK, FAINT, PAPER = (30, 30, 30), (210, 210, 210), 255
 PALETTE = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (90, 90, 90))
+TICKS = (*(digit * 10**power for power in range(6) for digit in (1, 2, 5)), 10**9)
+WHO = {ControlSource.POLICY: (23, 190, 207), ControlSource.HUMAN: (227, 119, 194), ControlSource.SCRIPT: (150, 150, 150)}
 
 
 def contact_sheet(episode: Episode) -> ByteArray:
-    """uint8 RGB [h, w, 3]: for each camera at most 24 frames, evenly spaced, first and last included."""
-    width = COLUMNS * TILE + 2 * MARGIN
+    """uint8 RGB [h, WIDTH, 3]: for each camera at most 24 frames, evenly spaced, first and last included; the line below a
+    frame says who commanded the step that follows."""
     meta = episode.meta
-    title = _strip(width, 52)
+    title = _strip(WIDTH, 52)
     _text(title, f"{meta.episode_id}   {meta.instruction}", (MARGIN, 22), 0.6)
-    ended = f"{len(episode)} steps, {meta.outcome.value}, ended by {meta.termination_reason.value}"
-    _text(title, f"{meta.mode.value}, task {meta.task}, {ended}", (MARGIN, 44), 0.45)
+    ended = f"{len(episode)} steps, {meta.outcome.value}, ended by {meta.termination_reason.value.replace('_', ' ')}"
+    more = "".join([", scene disturbed by a person" if meta.perturbed else "", *(f"; {defect}" for defect in meta.defects)])
+    _text(title, f"{meta.mode.value}, task {meta.task}, {ended}{more}", (MARGIN, 44), 0.45)
     parts = [title]
     for camera, frames in episode.images.items():
-        parts += [_caption(width, f"camera {camera} (number: observation)"), _grid(frames, width)]
-    return np.concatenate([*parts, *_traces(episode, width)])
+        parts += [_caption(WIDTH, f"camera {camera} (number: observation)"), _grid(frames, episode.source)]
+    return np.concatenate([*parts, *_traces(episode, WIDTH)])
 
 
 def film(episode: Episode) -> ByteArray:
@@ -55,29 +60,33 @@ def _enlarged(frames: ByteArray) -> ByteArray:
 
 
 def _traces(episode: Episode, width: int) -> list[ByteArray]:
-    """The executed actions and the reward over all steps, each with its caption."""
+    """The executed actions, who commanded, and the reward over all steps, each with its caption."""
     names = episode.meta.action_names or tuple(f"action {k}" for k in range(episode.executed.shape[1]))
     low, high = min(0.0, float(episode.reward.min())), max(1.0, float(episode.reward.max()))
     return [
         _caption(width, "executed action, normalised, by step"),
         _plot(episode.executed.T, names, PLOT_HEIGHT, -1.05, 1.05, width),
+        *_who(episode.source, width),
         _caption(width, "reward by step"),
         _plot(episode.reward[None], ("reward",), REWARD_HEIGHT, low - 0.05, high + 0.05, width),
     ]
 
 
-def _grid(frames: ByteArray, width: int) -> ByteArray:
+def _grid(frames: ByteArray, source: ByteArray) -> ByteArray:
     chosen = np.unique(np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int))
     height = max(1, round(TILE * frames.shape[1] / frames.shape[2]))
     method = cv2.INTER_AREA if frames.shape[2] > TILE else cv2.INTER_NEAREST
     rows = -(-len(chosen) // COLUMNS)
-    grid = _strip(width, rows * height)
+    grid = _strip(WIDTH, rows * (height + GAP))
     for place, t in enumerate(chosen):
         tile = cv2.resize(frames[t], (TILE, height), interpolation=method)
-        for thickness, colour in ((3, (0, 0, 0)), (1, (255, 255, 255))):  # readable on any picture
-            cv2.putText(tile, str(t), (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, thickness, cv2.LINE_AA)
-        top, left = place // COLUMNS * height, MARGIN + place % COLUMNS * TILE
+        (text, _), _ = cv2.getTextSize(str(t), cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
+        cv2.rectangle(tile, (0, 0), (text + 7, 16), INK, cv2.FILLED)  # readable on any picture
+        cv2.putText(tile, str(t), (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (PAPER,) * 3, 1, cv2.LINE_AA)
+        top, left = place // COLUMNS * (height + GAP), MARGIN + place % COLUMNS * (TILE + GAP)
         grid[top : top + height, left : left + TILE] = tile
+        if t < len(source):
+            grid[top + height : top + height + GAP - 1, left : left + TILE] = WHO[ControlSource(source[t])]
     return grid
 
 
@@ -95,7 +104,7 @@ def _plot(traces: FloatArray, names: tuple[str, ...], height: int, low: float, h
     for value in (v for v in (-1.0, 0.0, 1.0) if low <= v <= high):
         cv2.line(strip, (left, y(value)), (right, y(value)), FAINT, 1)
         _text(strip, f"{value:g}", (MARGIN, y(value) + 4), 0.4)
-    for t in np.unique(np.linspace(0, steps - 1, min(steps, 9)).round().astype(int)):
+    for t in range(0, steps, next(n for n in TICKS if steps <= 12 * n)):
         _text(strip, str(t), (int(edges[t]), height - 6), 0.4)
     for k, (trace, name) in enumerate(zip(traces, names, strict=False)):
         colour = PALETTE[k % len(PALETTE)]
@@ -106,6 +115,18 @@ def _plot(traces: FloatArray, names: tuple[str, ...], height: int, low: float, h
         cv2.line(strip, (right + 10, 14 + 18 * k), (right + 30, 14 + 18 * k), colour, 2)
         _text(strip, name, (right + 36, 18 + 18 * k), 0.42)
     return strip
+
+
+def _who(source: ByteArray, width: int) -> list[ByteArray]:
+    """A caption that names the colours of ``WHO``, and a strip with them by step."""
+    caption, strip, edges = _caption(width, "commanded by"), _strip(width, WHO_HEIGHT), _edges(len(source), width)
+    for k, one in enumerate(sorted(set(map(ControlSource, source)))):
+        at = MARGIN + 110 + 80 * k
+        cv2.rectangle(caption, (at, 9), (at + 12, 18), WHO[one], cv2.FILLED)
+        _text(caption, one.name.lower(), (at + 18, 18), 0.42)
+    for left, right, by in zip(edges, edges[1:], source, strict=False):
+        strip[2:-6, left:right] = WHO[ControlSource(by)]
+    return [caption, strip]
 
 
 def _edges(steps: int, width: int) -> AnyArray:
