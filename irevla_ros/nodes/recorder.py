@@ -69,7 +69,8 @@ class RecorderNode(GraphNode):
         self._reset_done = self.speak(ResetDone, topics.RESET_DONE)
         self._request = self.speak(Request, topics.REQUEST)
         self._sealed = self.speak(Sealed, topics.SEALED)
-        self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._answer)
+        self._streams = ObservationStreams(self, config, self._on_observation, repeated=self._answer,
+                                           real_time=topics.RECORDED_STREAM)  # fmt: skip
         self.listen(ArbiterStep, topics.STEP, self._on_step)
         self.listen(RewardValue, topics.REWARD, self._on_reward)
         self.listen(Verdict, topics.VERDICT, self._on_verdict)

@@ -12,7 +12,9 @@ from irevla_ros.core.types import Observation
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.streams import StreamsConfig
+from irevla_ros.ros import QoSProfile
 from irevla_ros.ros.messages import CompressedImage, Image, JointState, PoseStamped
+from irevla_ros.ros.qos import SENSOR
 
 
 class ObservationStreams:
@@ -20,12 +22,12 @@ class ObservationStreams:
 
     The instruction of an observation is ``instruction`` as it stands then. ``forget`` starts anew (a new episode).
     ``repeated(stamp_ns)`` is called when the newest observation is sent again: in lock step the simulator asks so for an
-    answer that was lost.
+    answer that was lost. ``real_time``: the quality of service outside of lock step.
     """
 
     def __init__(self, node: GraphNode, config: StreamsConfig, observed: Callable[[int, Observation], object],
                  arm: str = "", spec: ProprioSpec = ProprioSpec(),
-                 repeated: Callable[[int], object] | None = None) -> None:  # fmt: skip
+                 repeated: Callable[[int], object] | None = None, real_time: QoSProfile = SENSOR) -> None:  # fmt: skip
         self._repeated = repeated
         self._node, self._config, self._told, self._arm = node, config, observed, arm
         limits = JoinLimits(config.max_age_ns, config.camera_skew_ns, config.silence_ns, node.lock_step)
@@ -33,7 +35,7 @@ class ObservationStreams:
         self.meter = node.health.watch(self._name("observations"), stale_ns=config.silence_ns,
                                        expected=lambda: node.expects_observations(arm))  # fmt: skip
         kind = CompressedImage if config.compressed else Image
-        qos = topics.observation_qos(node.lock_step)
+        qos = topics.LOCK_STEP if node.lock_step else real_time
         for camera in config.cameras:
             topic = topics.compressed_image(camera) if config.compressed else topics.image(camera)
             node.create_subscription(kind, topics.of(arm, topic), self._on_image(camera), qos)

@@ -49,6 +49,9 @@ DIAGNOSTICS = "/diagnostics"
 LOCK_STEP = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """Observations where the simulator waits for the answer: a lost one would stop the graph until it is sent again."""
 
+RECORDED_STREAM = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=60, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Observations for who has to have all of them: two seconds at 30 Hz, where others take the newest."""
+
 
 def image(camera: str) -> str:
     return f"camera/{camera}/image_raw"
