@@ -1,8 +1,8 @@
 """An afternoon at the gamepad, played by a script on the real graph: collect, err, undo, crash, go on, train, measure.
 
 `irevla collect` runs in a terminal of its own with the simulator in real time; a node publishes `joy` messages (sticks,
-deadman, buttons) as `joy_node` does, and keys are typed into the terminal. Then `irevla episodes list`, and stage 0 from what
-was collected, evaluated.
+deadman, buttons) as `joy_node` does, and keys are typed into the terminal. Then the report on what was recorded, `irevla
+episodes export` to LeRobot and to MCAP, `import` of both, and stage 0 from what came back of the bags, evaluated.
 
     python bench/collect.py --goal 10
 """
@@ -18,12 +18,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "test"))
 
 from irevla_ros.core.episode_state import Phase
-from irevla_ros.core.types import ControlSource, Outcome
+from irevla_ros.core.types import ControlSource, Episode, Outcome
+from irevla_ros.data.paths import sealed_path
 from irevla_ros.data.reader import SpoolReader
 from operator_toys import ENTRY, PAD, Collection, Operator, operator, until
 
@@ -105,14 +109,14 @@ class Session:
 
     def kill_recorder(self) -> None:
         self.start()
-        time.sleep(1.5)
+        time.sleep(0.6)
         os.kill(self.desk.children()["recorder"], signal.SIGKILL)
         self.log.append(f"{self.end()}: recorder killed in the middle (kill -9)")
         time.sleep(5.0)
 
     def kill_all(self) -> None:
         self.start()
-        time.sleep(1.5)
+        time.sleep(0.6)
         self.desk.kill()
         won = len(SpoolReader(self._spool).episodes(outcome=Outcome.SUCCESS))
         state = self.hands.state
@@ -171,6 +175,42 @@ def quality(spool: Path) -> list[str]:
     return lines
 
 
+def there_and_back(run: Path, folder: Path) -> tuple[list[str], Path]:
+    """(a table of both formats, the spool that came back of the bags)."""
+    source, rows = SpoolReader(run / "practice"), []
+    for form, lossless in (("lerobot", []), ("lerobot", ["--lossless"]), ("mcap", [])):
+        name = f"{form}{'-lossless' if lossless else ''}"
+        out, back = folder / name, folder / f"{name}-back"
+        began = time.monotonic()
+        said = irevla("episodes", "export", str(run), str(out), "--format", form, "--discarded", *lossless)
+        if not out.is_dir():
+            rows.append([name, *"-----", said.splitlines()[-1]])
+            continue
+        exported = time.monotonic()
+        irevla("episodes", "import", str(out), str(back))
+        imported = time.monotonic()
+        found = SpoolReader(back)
+        files = [[sealed_path(one.root, name).read_bytes() for name in found.ids()] for one in (source, found)]
+        same = sum(a == b for a, b in zip(*files, strict=True))
+        alike = sum(columns_alike(source.read(one), found.read(one), pixels=name != "lerobot") for one in found.ids())
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        verified = next(line for line in irevla("episodes", "verify", str(back)).splitlines() if " sound" in line)
+        rows.append([name, f"{size / 1e3:.0f} kB", f"{exported - began:.1f} s", f"{imported - exported:.1f} s",
+                     f"{alike} of {len(source.ids())}", f"{same} of {len(source.ids())}", verified])  # fmt: skip
+    header = ["format", "size", "export", "import", "episodes alike in every column", "files alike in every byte", "`verify`"]
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+    return lines, folder / "mcap-back"
+
+
+def columns_alike(a: Episode, b: Episode, pixels: bool) -> bool:
+    """All that is recorded of every step, the outcome and the words; ``pixels``: the pictures, too."""
+    columns = [field.name for field in fields(Episode) if field.name not in ("meta", "images", "latents")]
+    frames = all(np.array_equal(a.images[name], b.images[name]) for name in a.images) or not pixels
+    meta = (a.meta.outcome, a.meta.instruction, a.meta.mode, a.meta.perturbed, a.meta.defects)
+    return frames and meta == (b.meta.outcome, b.meta.instruction, b.meta.mode, b.meta.perturbed, b.meta.defects) and all(
+        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=name == "log_prob") for name in columns)  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goal", type=int, default=10, help="successes of each of three tasks (%(default)s)")
@@ -199,12 +239,14 @@ def main() -> None:
                 "What was done:\n", *(f"{n}. {line}" for n, line in enumerate(log, 1)),
                 f"\nThe terminal at the end ({won} successes, as many as the spool has):\n", "```", screen.strip("\n"), "```\n",
                 "Every episode in the spool:\n", *quality(run / "practice"),
-                "\n`irevla episodes list`:\n", "```", irevla("episodes", "list", str(run)), "```\n"]  # fmt: skip
-        out = irevla("sft", "--demos", str(run), "--name", str(folder / "sft"), f"scene.suite={suite}", "videos=0",
+                "\n`irevla episodes stats`:\n", "```", irevla("episodes", "stats", str(run / "practice")), "```\n"]  # fmt: skip
+        table, back = there_and_back(run, folder)
+        text += ["Exported, and imported into an empty spool (`irevla episodes export`, `import`, `verify`):\n", *table, ""]
+        out = irevla("sft", "--demos", str(back), "--name", str(folder / "sft"), f"scene.suite={suite}", "videos=0",
                      f"learning.stage0_steps={args.steps}", f"evaluation={args.evaluation}")  # fmt: skip
         (folder / "sft.log").write_text(out)
-        text += [f"Stage 0 from its {won} successes (`irevla sft --demos`, {args.steps} steps), evaluated on start states of "
-                 "their own:\n", "```", "\n".join(out.splitlines()[-12:]), "```"]  # fmt: skip
+        text += [f"Stage 0 from the {won} successes that came back of the bags (`irevla sft --demos`, {args.steps} steps), "
+                 "evaluated on start states of their own:\n", "```", "\n".join(out.splitlines()[-12:]), "```"]  # fmt: skip
         print("\n".join(text))
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "collect.md").write_text("\n".join(text) + "\n")

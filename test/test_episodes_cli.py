@@ -12,7 +12,7 @@ from irevla_ros.cli.main import main
 from irevla_ros.core.errors import DataError
 from irevla_ros.core.types import Mode, Outcome
 from irevla_ros.data.reader import SpoolReader
-from irevla_ros.data.sheet import MARGIN, TILE
+from irevla_ros.data.sheet import MARGIN, TILE, WIDTH
 from irevla_ros.data.spool import Spool
 from irevla_ros.sim.env import PandaEnv
 from spool_toys import toy_episode
@@ -70,7 +70,7 @@ def test_show(spool, capsys, tmp_path):
     assert "cameras               front 64x64, wrist 64x32" in printed
     assert "label 1               failure by ada too late" in printed
     sheet = cv2.imread(str(out))[..., ::-1]
-    assert sheet.shape[1] == 8 * TILE + 2 * MARGIN
+    assert sheet.shape[1] == WIDTH
     # The first picture of the front camera, doubled in size, stands below title and caption.
     first = toy_episode("e1", steps=25, cameras={"front": (64, 64), "wrist": (32, 64)}).images["front"][0]
     assert (sheet[52 + 26 + 40 : 52 + 26 + TILE : 2, MARGIN : MARGIN + TILE : 2] == first[20:]).all()

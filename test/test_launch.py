@@ -86,6 +86,17 @@ class TestDescription:
         with pytest.raises(MiddlewareError, match="IREVLA_CONNECT=tls/gpu-box:7447: natively ROS's own middleware links"):
             self.expand("sim", run=str(tmp_path / "run"), side="robot", connect="tls/gpu-box:7447")
 
+    def test_a_franka_collects_without_policy_and_learner(self, tmp_path: Path) -> None:
+        from launch_ros.actions import Node
+
+        context, actions = self.expand("franka", run=str(tmp_path / "run"), collect="true")
+        nodes = [action for action in actions if isinstance(action, Node)]
+        assert {"franka", "arbiter", "recorder"} <= {node.node_executable for node in nodes}
+        assert not {"policy", "learner"} & {node.node_executable for node in nodes}
+        for node in nodes:
+            files = [one.evaluate(context).name for one in node._Node__parameters if hasattr(one, "evaluate")]
+            assert files == ["franka.yaml", "collection.yaml", "parameters.yaml"]
+
     def test_nodes_have_the_time_to_end_that_irevla_up_gives_them(self, tmp_path: Path) -> None:
         """`ros2 launch` sends SIGTERM 5 s after SIGINT where nothing else is said: too soon for a learner in an update."""
         from launch.utilities import perform_substitutions
