@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -173,6 +174,9 @@ def test_summary_survives_a_round_trip(run_folder: Path) -> None:
     summary = read_summary(run_folder)
     assert summary.tasks["sft"]["push-blue-cube-right"].rate == Rate(25, 50)
     assert read_summary(summary.write(run_folder / "again").parent) == summary
+    on_an_arm = replace(summary, simulated=False)
+    assert read_summary(on_an_arm.write(run_folder / "again").parent) == on_an_arm
+    assert on_an_arm.caveat == "This is a small model (0.31 M parameters) on a robot; it is not the paper's set-up."
 
 
 def test_paired_difference_is_taken_over_shared_start_states_only() -> None:

@@ -23,6 +23,7 @@ class LearnerConfig:
     configuration), evaluate_expert and evaluate_unseen of those. gate: episodes of the RL and of the expert tasks each that
     decide whether a result of stage 2 is adopted (0: it always is); gate_margin: by how much a success rate may be worse.
     threads: of the training. exit_when_finished: the process ends with code 0 when the method is done.
+    simulated: the arms are the simulator's, as reports say of their results.
     """
 
     run: str = ""
@@ -39,6 +40,7 @@ class LearnerConfig:
     gate_margin: float = 0.1
     threads: int = 1
     exit_when_finished: bool = False
+    simulated: bool = True
     orders: OrderConfig = field(default_factory=OrderConfig)
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ def open_learner(config: LearnerConfig) -> GraphLearner:
     source, sft_run = config.initial()
     _same_settings(folder, config)
     again = f"irevla up sim --run {shlex.quote(str(folder))}"
-    record = RunRecord(folder, settings, plan, again, sft_run=sft_run)
+    record = RunRecord(folder, settings, plan, again, sft_run=sft_run, simulated=config.simulated)
     try:
         require_same_plan(record, plan)
         if source is not None:

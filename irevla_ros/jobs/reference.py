@@ -34,7 +34,8 @@ def display_name(label: str) -> str:
     return METHOD_NAMES.get(method, method) + (f", {variant.replace('-', ' ')}" if variant else "")
 
 
-def caveat(parameters: int | None = None) -> str:
+def caveat(parameters: int | None = None, simulated: bool = True) -> str:
     """The statement that stands above every table of results."""
     size = f"{parameters / 1e6:.2f} M" if parameters else "about 0.3 M"
-    return f"This is a small model ({size} parameters) in simulation; it is not the paper's set-up."
+    where = "in simulation" if simulated else "on a robot"
+    return f"This is a small model ({size} parameters) {where}; it is not the paper's set-up."

@@ -14,7 +14,7 @@ from irevla_ros.jobs import page, plots
 from irevla_ros.jobs.curves import STAGE1, WINDOW, Metrics, Milestone, milestones, read_metrics
 from irevla_ros.jobs.gate import read_decisions
 from irevla_ros.jobs.jsonfile import write_bytes
-from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, caveat, display_name
+from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, display_name
 from irevla_ros.jobs.results import REPORT
 from irevla_ros.jobs.summary import (
     BASELINE,
@@ -28,7 +28,7 @@ from irevla_ros.jobs.summary import (
 from irevla_ros.jobs.video import read_video_info
 
 INTRODUCTION = (
-    "A Franka arm in simulation is driven by a small vision-language-action policy. The policy first imitates "
+    "A Franka arm{where} is driven by a small vision-language-action policy. The policy first imitates "
     "demonstrations of the expert tasks (stage 0, SFT). Then, as in iRe-VLA (arXiv 2501.16664), it alternates: it "
     "practises one new task by reinforcement learning with a sparse reward, training only its action head (stage 1), "
     "and then learns the whole policy by supervision from the demonstrations and from its own successes (stage 2). "
@@ -105,13 +105,13 @@ def _header(run: Run) -> str:
     facts = [f"seed {summary.seed}", f"{page.duration(summary.wall_s)} of wall time"] if run.recorded else []
     facts = ([f"suite {summary.suite}"] if summary.suite else []) + facts
     facts.append("complete" if summary.complete else "not complete")
-    missing = ""
+    introduction, missing = INTRODUCTION.format(where=" in simulation" if summary.simulated else ""), ""
     if run.missing:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in run.missing)
         missing = f'<div class="missing" role="note"><b>What is missing</b><ul>{items}</ul></div>\n'
     return (
         f"<h1>Run {escape(_name(run))}</h1>\n"
-        f'<p class="soft">{escape(", ".join(facts))}</p>\n<p>{INTRODUCTION}</p>\n{missing}{_tiles(summary)}'
+        f'<p class="soft">{escape(", ".join(facts))}</p>\n<p>{introduction}</p>\n{missing}{_tiles(summary)}'
     )
 
 
@@ -132,7 +132,7 @@ def _tiles(summary: Summary) -> str:
         headline = " → ".join(f"{rate.mean:.2f}" for rate in shown.values()) or "–"
         tiles.append(f'<div class="tile"><span>{CATEGORY_NAMES[category]} tasks</span><b>{headline}</b>'
                      + "".join(f"<span>{escape(line)}</span>" for line in lines) + "</div>")  # fmt: skip
-    return f'<div class="tiles">{"".join(tiles)}</div>\n<p class="soft">{escape(caveat(summary.parameters))}</p>\n'
+    return f'<div class="tiles">{"".join(tiles)}</div>\n<p class="soft">{escape(summary.caveat)}</p>\n'
 
 
 def _category_rows(rates: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:
@@ -141,7 +141,7 @@ def _category_rows(rates: Mapping[str, Mapping[str, Rate]]) -> list[list[str]]:
 
 
 def _results(run: Run) -> str:
-    summary, note = run.summary, caveat(run.summary.parameters)
+    summary, note = run.summary, run.summary.caveat
     if not (summary.methods or summary.others):
         return "<h2>Results</h2>\n<p>Nothing has been evaluated yet.</p>"
     header = ["method"] + [f"{CATEGORY_NAMES[category]} tasks" for category in CATEGORIES]
@@ -180,7 +180,7 @@ def _gates(run: Run) -> list[str]:
              "adopted" if one.adopted else f"not adopted: {escape(one.present)} stays"] for one in decisions]  # fmt: skip
     note = "Difference of success rates on the same start states; a result that is worse by more than the margin is refused."
     return ["<h3>The gate after stage 2</h3>",
-            page.table(["result", "against", "difference", "decision"], rows, f"{caveat(run.summary.parameters)} {note}")]
+            page.table(["result", "against", "difference", "decision"], rows, f"{run.summary.caveat} {note}")]
 
 
 def _tasks(run: Run) -> str:
@@ -200,7 +200,7 @@ def _tasks(run: Run) -> str:
         + page.plot(figure, "Success by task and method with 95 % intervals")
         + "<details><summary>The same as a table</summary>"
         + page.table(["task", "kind", *(display_name(label) for label in tasks)], rows,
-                     f"{caveat(run.summary.parameters)} Success rate, 95 % Wilson interval.")
+                     f"{run.summary.caveat} Success rate, 95 % Wilson interval.")
         + "</details>"
     )  # fmt: skip
 
@@ -213,7 +213,7 @@ def _learning(run: Run) -> str:
                                "Stage 1: success of the training episodes, with exploration noise, by task. Dashed: "
                                "0.85 and 0.95."))  # fmt: skip
     if run.summary.milestones:
-        parts.append(_milestone_table(run.summary.milestones, caveat(run.summary.parameters)))
+        parts.append(_milestone_table(run.summary.milestones, run.summary.caveat))
     if (losses := plots.supervised_losses(run.metrics)) is not None:
         parts.append(page.plot(plots.save_figure(losses, folder, "supervised_losses"), "Supervised losses by step",
                                "Stages 0 and 2: loss of behaviour cloning."))  # fmt: skip

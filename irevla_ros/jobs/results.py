@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from irevla_ros.core.types import CATEGORIES
-from irevla_ros.jobs.reference import CATEGORY_NAMES, caveat, display_name
+from irevla_ros.jobs.reference import CATEGORY_NAMES, display_name
 from irevla_ros.jobs.summary import read_summary
 
 REPORT = "report.html"
@@ -18,4 +18,4 @@ def outcome(folder: Path) -> str:
     for method, rates in summary.methods.items():
         cells = (str(rates[category]) if rates[category].episodes else "none" for category in CATEGORIES)
         lines.append(f"{display_name(method):16}" + "".join(f"{cell:>28}" for cell in cells))
-    return "\n".join([caveat(summary.parameters), *lines, f"open {folder / REPORT}"])
+    return "\n".join([summary.caveat, *lines, f"open {folder / REPORT}"])

@@ -49,12 +49,13 @@ class RunRecord:
     """One run in its folder, locked while this lives. Resuming it is making this again.
 
     plan: of a new run; ``same_plan``: a resumed one must have it too. sft_run: a finished run of the same suite whose
-    data and stage 0 are reused. command: what to type to go on with the run.
+    data and stage 0 are reused. command: what to type to go on with the run. simulated: its arms, as reports say.
     """
 
     def __init__(self, folder: Path, config: RunConfig, plan: Plan, command: str, *, sft_run: Path | None = None,
-                 quiet: bool = False) -> None:  # fmt: skip
+                 quiet: bool = False, simulated: bool = True) -> None:  # fmt: skip
         self.folder, self.config, self.sft_run, self.command = folder, config, sft_run, command
+        self._simulated = simulated
         self.suite = load_suite(config.scene.suite)
         if sft_run is not None:
             check_start(sft_run, config)
@@ -215,6 +216,7 @@ class RunRecord:
             command=self.command,
             software={"irevla_ros": source_version(), "torch": torch.__version__, "python": platform.python_version()},
             parameters=sum(parameter.numel() for parameter in vla.parameters()),
+            simulated=self._simulated,
             complete=complete,
         ).write(self.folder)
 

@@ -17,7 +17,7 @@ from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.curves import STAGE1, WINDOW
 from irevla_ros.jobs.jsonfile import write_bytes
 from irevla_ros.jobs.plots import save_figure, success_by_category
-from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, caveat, display_name
+from irevla_ros.jobs.reference import CATEGORY_NAMES, PAPER_META_WORLD, PAPER_SETUP, display_name
 from irevla_ros.jobs.summary import BASELINE, Summary, TaskResult, method_order, read_summary
 
 
@@ -182,7 +182,7 @@ def _csv(rows: Iterable[Row]) -> str:
 
 
 def _markdown(results: Sequence[Result], pooled: dict[str, dict[str, Pooled]]) -> str:
-    note = caveat(results[0].summary.parameters)
+    note = results[0].summary.caveat
     suites = sorted({one.summary.suite for one in results if one.summary.suite})
     unfinished = sorted({one.folder.name for one in results if not one.summary.complete})
     compared = differences(results)

@@ -22,6 +22,7 @@ from irevla_ros.core.stats import PairedDifference, Rate, paired_difference
 from irevla_ros.core.types import CATEGORIES
 from irevla_ros.jobs.curves import Milestone
 from irevla_ros.jobs.jsonfile import Fields, read_json, write_json
+from irevla_ros.jobs.reference import caveat
 
 BASELINE = "sft"
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(@[A-Za-z0-9._+-]+)?")
@@ -154,7 +155,13 @@ class Summary:
     command: str = ""
     software: Mapping[str, str] = field(default_factory=dict)
     parameters: int | None = None  # of the whole policy
+    simulated: bool = True  # the arms that practised and were evaluated
     complete: bool = True  # False while the run is under way and after it was interrupted
+
+    @property
+    def caveat(self) -> str:
+        """The statement that stands above every table of results."""
+        return caveat(self.parameters, self.simulated)
 
     def write(self, run_folder: Path) -> Path:
         """Write ``summary.json`` atomically and return its path."""
@@ -174,6 +181,7 @@ def summarise(
     command: str = "",
     software: Mapping[str, str] | None = None,
     parameters: int | None = None,
+    simulated: bool = True,
     complete: bool = True,
 ) -> Summary:
     """Compute the summary of a run from its evaluations (``read_evaluations``); may be called after every stage."""
@@ -197,6 +205,7 @@ def summarise(
         command=command,
         software=dict(software or {}),
         parameters=parameters,
+        simulated=simulated,
         complete=complete,
     )
 
@@ -237,6 +246,7 @@ def summary_to_json(summary: Summary) -> dict[str, Any]:
         "command": summary.command,
         "software": dict(summary.software),
         "parameters": summary.parameters,
+        "simulated": summary.simulated,
         "others": _rates_to_json(summary.others),
         "paired": [
             {"after": one.after, "before": one.before, "category": one.category} | asdict(one.difference)
@@ -294,6 +304,7 @@ def read_summary(run_folder: Path) -> Summary:
         command=content.take("command", str, ""),
         software={name: str(version) for name, version in content.inner("software", optional=True).value.items()},
         parameters=content.take("parameters", int, None),
+        simulated=content.take("simulated", bool, True),
         complete=content.take("complete", bool, True),
     )  # fmt: skip
 
