@@ -22,7 +22,7 @@ from irevla_ros.jobs.summary import EvaluatedEpisode, Evaluation, summarise
 from irevla_ros.nodes import preparation
 from irevla_ros.nodes.checking import check_values
 from irevla_ros.nodes.console import Console, learner_line, status_line
-from irevla_ros.nodes.graph import load_graph
+from irevla_ros.nodes.graph import COLLECTION, load_graph
 from irevla_ros.nodes.overview import NodeRow, Overview
 from irevla_ros.nodes.supervisor import ProcessStatus
 from irevla_ros.ros.embedded.parameter_file import load_parameter_file
@@ -207,7 +207,8 @@ def test_given_parameters_win_over_sections_of_the_node(tmp_path: Path) -> None:
 def test_it_says_how_the_operator_starts_an_episode(name: str, told: bool, tmp_path: Path) -> None:
     path, graph = tmp_path / "p.yaml", load_graph(name)
     preparation.write_parameters(path, graph, {"run": str(tmp_path), "run_id": "r"})
-    lines = operators_part(check_values(graph, [find_config(name, "parameters"), path]), 7)
+    files = [find_config(one, "parameters") for one in (name, *([COLLECTION] if graph.front else []))]
+    lines = operators_part(check_values(graph, [*files, path]), 7)
     assert bool(lines) == told
     if told:
         assert lines[0] == "each episode waits for the operator:" and "gamepad" in lines[1]
