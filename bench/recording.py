@@ -5,7 +5,8 @@
 
 One process is cameras, robot, arbiter and episode node; another is the recorder as a graph runs it, which answers every frame
 of the first camera with a row of three pictures, state and action. A drop is a step that the arbiter took and that is not in
-the sealed episode under its stamp. For `ros2 bag record` it is a message that was published and is not in the bag.
+the sealed episode under its stamp; the recorder breaks an episode off where one is lost. For `ros2 bag record` it is a message
+that was published and is not in the bag.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from irevla_ros.core.durations import SECOND
 from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
 from irevla_ros.core.episode_state import EpisodeState, Event, Judge, Phase, Request, ResetDone, Start, Verb, Verdict
 from irevla_ros.core.rotation import POINTING_DOWN, Pose
-from irevla_ros.core.types import ByteArray, ControlSource, Mode
+from irevla_ros.core.types import ByteArray, ControlSource, Mode, TerminationReason
 from irevla_ros.data.reader import SpoolReader
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.node import GraphNode
@@ -218,7 +219,8 @@ def by_recorder(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         defects.update(defect.partition(":")[0] for defect in (episode.meta.defects if episode is not None else ()))
         found["due"] = found.get("due", 0) + len(stamps)
     size = sum(path.stat().st_size for path in spool.iterdir())
-    return found | {"lost": lost, "bytes": size, "defects": dict(defects), "episodes": len(reader.ids())}
+    short = sum(reader.record(name).meta.termination_reason is TerminationReason.STOPPED for name in reader.ids())
+    return found | {"lost": lost, "bytes": size, "defects": dict(defects), "episodes": len(reader.ids()), "broken off": short}
 
 
 def by_bag(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -237,7 +239,8 @@ def by_bag(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def row_of(name: str, found: dict[str, Any]) -> list[Any]:
     minutes = found["seconds"] / 60
-    return [name, f"{found['seconds']:.0f}", found["due"], found["lost"], f"{found['cpu']:.0%}", f"{found['cell_cpu']:.0%}",
+    cut, cpu = found.get("broken off", "-"), [f"{found[of]:.0%}" for of in ("cpu", "cell_cpu")]
+    return [name, f"{found['seconds']:.0f}", found["due"], found["lost"], cut, *cpu,
             f"{found['bytes'] / 1e6 / minutes:.0f}", f"{found['written'] / 1e6 / minutes:.0f}",
             f"{found['memory'] / 1e6:.0f}", found["late"]]  # fmt: skip
 
@@ -261,7 +264,8 @@ def main() -> int:
         if shutil.which("ros2"):
             found["ros2 bag record"] = by_bag(args, folder / "bag")
     rows = [row_of(name, found[name]) for name in ("recorder", "ros2 bag record") if name in found]
-    header = ["", "seconds", "due", "lost", "processor", "the cell's", "MB a minute", "written", "memory, MB", "late frames"]
+    header = ["", "seconds", "due", "lost", "broken off", "processor", "the cell's", "MB a minute", "written", "memory, MB",
+              "late frames"]  # fmt: skip
     said = found["machine"]
     where = f"{said['cpu']}, {said['cores']} cores, load {said['load_1min']} at the start, {said['date']}"
     text = f"# Recording three cameras\n\n`{found['command']}`, {where}.\n\n{table_of(header, rows)}\n"
