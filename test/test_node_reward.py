@@ -12,6 +12,7 @@ from arm_toys import graph as nodes
 from irevla_ros.core.episode_state import Judge, Judged, Phase, Request, Start, Verb, Verdict
 from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.core.graph_messages import RewardValue, SimState
+from irevla_ros.core.health import Level
 from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.core.types import Mode
 from irevla_ros.nodes import convert, topics
@@ -52,7 +53,7 @@ class World(Peer):
 
 @contextmanager
 def graph(topic: str = topics.SIM_STATE, **parameters: Any) -> Iterator[tuple[RewardNode, World]]:
-    with nodes(RewardNode, World, lock_step=True, **parameters) as (reward, world):
+    with nodes(RewardNode, World, **{"lock_step": True, **parameters}) as (reward, world):
         assert isinstance(reward, RewardNode) and isinstance(world, World)
         ready = [connected(world, t) for t in (topic, topics.STATE)] + [connected(reward, topics.VERDICT),
                                                                         connected(reward, topics.JUDGED)]  # fmt: skip
@@ -64,6 +65,16 @@ def begin(reward: RewardNode, world: World) -> Any:
     state = world.start()
     spin_until(lambda: reward.gate.running, reward, world)
     return state
+
+
+def test_the_simulators_silence_is_stale_in_a_run_alone() -> None:
+    with graph(lock_step=False, silence_s=0.3) as (reward, world):
+        spin_for(0.5, reward, world)
+        assert reward.health.report(reward.wall_ns()).level is Level.OK  # a session in which nothing has run yet
+        begin(reward, world)
+        spin_until(lambda: reward.health.report(reward.wall_ns()).level is Level.STALE, reward, world)
+        world.sim(10)
+        spin_until(lambda: reward.health.report(reward.wall_ns()).level is Level.OK, reward, world)
 
 
 def test_the_oracle_answers_every_observation_and_again_when_it_is_sent_again() -> None:
