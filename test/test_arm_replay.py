@@ -137,13 +137,15 @@ def test_an_episode_driven_by_hand_is_replayed_stopped_and_refused_by_the_comman
     run, quiet = tmp_path / "by-hand", ("-p", "view:port:=0")
     with collecting("--run", str(run), "--tasks", "press-red", *quiet) as desk:
         begin(desk)
-        drive(desk, 15)
+        drive(desk, 25)
         desk.press("n")
         see(desk, r"last +by-hand-000001 .* failure")
         assert desk.stop() == 130
     spool = run / "practice"
     recorded = SpoolReader(spool).read("by-hand-000001")
-    words = ["episodes", "replay", str(spool), "by-hand-000001", "--on", "collect", "--run", str(tmp_path / "again"), *quiet]
+    patient = "replay:stall_s:=5.0", "arbiter:command_s:=1.0", "arbiter:chunk_age_s:=1.5", "arbiter:pose_s:=1.0"
+    words = ["episodes", "replay", str(spool), "by-hand-000001", "--on", "collect", "--run", str(tmp_path / "again"), *quiet,
+             *(word for one in patient for word in ("-p", one))]  # fmt: skip
 
     def ready(desk: Collection) -> None:
         see(desk, "next +press-red")
