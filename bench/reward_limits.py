@@ -1,8 +1,9 @@
 """What limits the success classifier: python bench/reward_limits.py, on the episodes of bench/reward.py.
 
 The simulator runs every episode again and tells what each observation really shows. With that as labels, heads learn from 20
-successes and 20 failures and from five times as many, on the latents, and on where things are, exactly and with an error. All
-are tested on the second half of the held-out episodes; on a real arm nobody could. Writes bench/results/reward_limits.md.
+successes and 20 failures and from five times as many, on the latents, on what the reader of places makes of them, and on where
+things are, exactly and with an error. All are tested on the second half of the held-out episodes; on a real arm nobody could.
+Writes bench/results/reward_limits.md.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from torch import Tensor, nn
 from irevla_ros.core.stats import Rate
 from irevla_ros.core.types import Outcome
 from irevla_ros.data.reader import SpoolReader
+from irevla_ros.jobs.graph_config import shipped_policy
 from irevla_ros.jobs.reward_eval import lasting, percent
-from irevla_ros.policy.head import TokenLearner
-from irevla_ros.rewards.success_head import SuccessNet
+from irevla_ros.policy.checkpoint import load_vla
+from irevla_ros.policy.place_reader import PlaceReader, load_reader
+from irevla_ros.rewards.course import follow
+from irevla_ros.rewards.success_head import CourseNet, PairNet
 from irevla_ros.sim.env import PandaEnv
 from irevla_ros.sim.objects import COLOURS
 from irevla_ros.sim.suite import load_suite
@@ -32,7 +36,6 @@ from irevla_ros.sim.tasks import Press
 HOLD, STEPS, BATCH = 2, 600, 128
 HALF = 100  # successes and failures of the held-out ones to learn from; the rest is tested
 ERRORS_MM = (0, 5, 10, 20)
-SCALE_M = np.array([0.1, 0.15])  # of places, as the backbone was pretrained on them
 
 
 @dataclass(frozen=True)
@@ -118,22 +121,46 @@ def balanced(labels: Tensor, rows: Tensor) -> Tensor:
 
 
 def on_latents(learned: Seen, rows: Tensor, tested: Seen) -> np.ndarray:
-    """Logits of all observations of ``tested`` by the head of the product."""
-    torch.manual_seed(0)
-    net = SuccessNet(learned.latents.shape[2], learned.proprio.shape[1])
-    labels = torch.from_numpy(learned.shows).float()
-
+    """Logits of all observations of ``tested`` by the head for backbones without a reader."""
     def inputs(seen: Seen, of: Tensor) -> tuple[Tensor, ...]:
         first = torch.from_numpy(seen.first)[of]
-        return seen.latents[of].float(), seen.proprio[of], seen.latents[first].float(), seen.proprio[first]
+        return seen.latents[of].float(), seen.latents[first].float(), seen.proprio[of], seen.proprio[first]
+
+    torch.manual_seed(0)
+    return learn(PairNet(learned.latents.shape[2], learned.proprio.shape[1]), inputs, learned, rows, tested)
+
+
+def on_course(reader: PlaceReader, learned: Seen, rows: Tensor, tested: Seen) -> np.ndarray:
+    """As ``on_latents``, by the head behind ``reader``."""
+    features = {id(seen): features_of(reader, seen) for seen in (learned, tested)}
+
+    def inputs(seen: Seen, of: Tensor) -> tuple[Tensor, ...]:
+        return features[id(seen)][of], torch.zeros(len(of), dtype=torch.long)
+
+    torch.manual_seed(0)
+    return learn(CourseNet(1), inputs, learned, rows, tested)
+
+
+def features_of(reader: PlaceReader, seen: Seen) -> Tensor:
+    rows: list[Tensor] = []
+    for start, length in zip(seen.starts, seen.lengths, strict=True):
+        track = None
+        for row in range(start, start + length):
+            track, features = follow(reader, seen.latents[row : row + 1], seen.proprio[row : row + 1], track)
+            rows.append(features)
+    return torch.cat(rows)
+
+
+def learn(net: PairNet | CourseNet, inputs: Callable[[Seen, Tensor], tuple[Tensor, ...]], learned: Seen, rows: Tensor,
+          tested: Seen) -> np.ndarray:  # fmt: skip
+    labels = torch.from_numpy(learned.shows).float()
 
     def loss() -> Tensor:
         batch = balanced(labels, rows)
-        now, proprio, then, proprio_then = inputs(learned, batch)
-        now, then = (one + 0.1 * torch.randn_like(one) for one in (now, then))
-        return F.binary_cross_entropy_with_logits(net(now, proprio, then, proprio_then), labels[batch])
+        return F.binary_cross_entropy_with_logits(net(*net.noisy(*inputs(learned, batch))), labels[batch])
 
-    descend(net, loss)
+    descend(net, loss, net.rate)
+    net.eval()
     with torch.inference_mode():
         return torch.cat([net(*inputs(tested, part)) for part in torch.arange(len(tested.shows)).split(512)]).numpy()
 
@@ -161,9 +188,8 @@ def on_places(seen: Seen, rows: Tensor, error_mm: float) -> np.ndarray:
         return np.asarray(net(inputs)[:, 0].numpy())
 
 
-def place_errors(seen: Seen, colour: str, split: int) -> tuple[float, float]:
-    """Median error (mm) of where the target first is: by its colour in the picture, and by its latents, read by a token learner
-    that was told the place in every observation of the learned half."""
+def place_errors(seen: Seen, colour: str, split: int, reader: PlaceReader) -> tuple[float, float]:
+    """Median error (mm) of where the target first is: by its colour in the picture, and by ``reader`` from one observation."""
     starts, hue = seen.starts, np.array(COLOURS[colour][:3])
     tested = np.isin(starts, seen.rows(split, len(starts)).numpy())
     images = seen.images[starts].astype(np.float64)
@@ -172,43 +198,33 @@ def place_errors(seen: Seen, colour: str, split: int) -> tuple[float, float]:
     x, y = (alike * axis).sum((1, 2)) / count, (alike * axis[:, None]).sum((1, 2)) / count
     terms, places = np.stack([np.ones_like(x), x, y, x * y, x**2, y**2], 1), seen.place[starts, :2]
     by_colour = terms @ np.linalg.lstsq(terms[~tested], places[~tested], rcond=None)[0] - places
-
-    torch.manual_seed(0)
-    width = seen.latents.shape[2]
-    net = nn.Sequential(TokenLearner(width, 4, 2), nn.LayerNorm(width), nn.Linear(width, 128), nn.GELU(), nn.Linear(128, 2))
-    wanted, rows = torch.from_numpy((seen.place[:, :2] - [0.48, 0.0]) / SCALE_M).float(), seen.rows(0, split)
-
-    def loss() -> Tensor:
-        batch = rows[torch.randint(len(rows), (BATCH,))]
-        return F.smooth_l1_loss(net(seen.latents[batch].float()), wanted[batch], beta=0.3)
-
-    descend(net, loss, rate=2e-3)
-    with torch.inference_mode():
-        by_latents = ((net(seen.latents[starts].float()) - wanted[starts]).numpy() * SCALE_M)[tested]
-    return _median_mm(by_colour[tested]), _median_mm(by_latents)
+    by_reader = reader(seen.latents[starts].float(), seen.proprio[starts])[0].numpy() - places
+    return _median_mm(by_colour[tested]), _median_mm(by_reader[tested])
 
 
 def _median_mm(errors: np.ndarray) -> float:
     return float(np.median(1000 * np.linalg.norm(errors, axis=1)))
 
 
-def report(folder: Path, task: str, colour: str) -> list[str]:
+def report(folder: Path, task: str, colour: str, reader: PlaceReader) -> list[str]:
     few, many = (look(folder / part, task, folder / f"limits-{part}-{task}.npz") for part in ("train", "heldout"))
     ends = (many.starts + many.lengths - 1)[many.success]
     shown = [f"{100 * many.shows[ends - back].mean():.0f} % at {back}" for back in range(8)]
-    by_colour, by_latents = place_errors(many, colour, HALF)
+    by_colour, by_reader = place_errors(many, colour, HALF, reader)
     rows = many.rows(0, HALF)
     found = [
         ("20 + 20 episodes, latents", many.mistaken(on_latents(few, few.rows(0, 20), many), HALF)),
         (f"{HALF} + {HALF} episodes, latents", many.mistaken(on_latents(many, rows, many), HALF)),
+        ("20 + 20 episodes, reader", many.mistaken(on_course(reader, few, few.rows(0, 20), many), HALF)),
+        (f"{HALF} + {HALF} episodes, reader", many.mistaken(on_course(reader, many, rows, many), HALF)),
         *((f"{HALF} + {HALF} episodes, true places, off by {error} mm", many.mistaken(on_places(many, rows, error), HALF))
           for error in ERRORS_MM),
     ]  # fmt: skip
     return [
         f"## {task}", "",
         f"Share of the successes that show it so many observations before their end: {', '.join(shown)}.", "",
-        f"Where the target first is, median error: {by_colour:.1f} mm by its colour in the picture, {by_latents:.1f} mm by a "
-        f"reader of the latents that was taught places on {2 * HALF} episodes.", "",
+        f"Where the target first is, median error: {by_colour:.1f} mm by its colour in the picture, {by_reader:.1f} mm by the "
+        "shipped reader of the latents.", "",
         "| learned from the simulator's own labels | failures above the threshold of 90 % recall |", "|---|---|",
         *(f"| {name} | {percent(rate)} |" for name, rate in found), "",
     ]  # fmt: skip
@@ -219,10 +235,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-reward"), help="that of bench/reward.py (%(default)s)")
     folder = parser.parse_args().folder
     torch.set_num_threads(1)
+    vla = load_vla(shipped_policy())[0]
+    reader = load_reader(shipped_policy(), vla.backbone.fingerprint(), vla.backbone.latent_shape[1])
+    assert reader is not None
     lines = ["# What limits the success classifier", "", "`python bench/reward_limits.py`, on the episodes of `python "
              f"bench/reward.py`; {HOLD} observations in a row; intervals are Wilson's at 95 %.", ""]  # fmt: skip
     for spec in reversed(load_suite("demo").rl):
-        lines += report(folder, spec.name, spec.colour)
+        lines += report(folder, spec.name, spec.colour, reader)
     text = "\n".join([*lines, ", ".join(f"{key} {value}" for key, value in machine().items())])
     (RESULTS / "reward_limits.md").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from arm_toys import graph as nodes
+from irevla_ros.core.episode_machine import EpisodeConfig, EpisodeMachine
 from irevla_ros.core.episode_state import Judge, Judged, Phase, Request, Start, Verb, Verdict
 from irevla_ros.core.errors import CheckpointError, ConfigError
 from irevla_ros.core.graph_messages import RewardValue, SimState
@@ -151,6 +152,21 @@ def test_a_person_judges_alone_and_time_goes_on() -> None:
         assert world.trigger("reward/failure", reward).success
         spin_until(lambda: world.verdicts, reward, world)
         assert [judged.stamp_ns for judged in world.judged] == [100, 200, 300, 400, 500, 500]
+
+
+def test_a_new_run_whose_clock_starts_over_is_judged() -> None:
+    """What was seen of the run before it, and was newer, is forgotten."""
+    with graph(topics.image("front"), detector="human") as (reward, world):
+        begin(reward, world)
+        world.observe(5000)
+        spin_until(lambda: [judged.stamp_ns for judged in world.judged] == [5000], reward, world)
+        world.machine = EpisodeMachine(EpisodeConfig(()), "run2", 0, 0, 0, first_sequence=100)
+        world.start()
+        spin_until(lambda: reward.gate.running and world.machine.state.run_id == "run2", reward, world)
+        for stamp in (100, 200):
+            world.observe(stamp)
+            spin_until(lambda at=stamp: world.judged[-1].stamp_ns == at, reward, world)
+        assert [judged.episode_id for judged in world.judged] == ["run1-000000", "run2-000000", "run2-000000"]
 
 
 @pytest.fixture(scope="module")

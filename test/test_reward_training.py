@@ -53,7 +53,7 @@ class Says:
     def __init__(self, values: list[float]) -> None:
         self._values = iter(values)
 
-    def begin(self) -> None:
+    def begin(self, task: str) -> None:
         pass
 
     def __call__(self, observation: Observation, info: object) -> float:
@@ -172,7 +172,7 @@ def test_training_on_one_kind_is_refused() -> None:
     with pytest.raises(DataError, match="task move: 3 successes and 1 failures: at least 2 of each are required"):
         train_heads([moved(k, k > 0) for k in range(4)], QUICK, "f", "c")
     with pytest.raises(ConfigError, match="hold = 3 with shown = 2"):
-        RewardTraining(labels=FrameLabels(4, 2, 1))
+        RewardTraining(labels=FrameLabels(4, 2, 1), hold=3)
     with pytest.raises(ConfigError, match="repeats = 0"):
         RewardTraining(repeats=0)
 
@@ -198,9 +198,8 @@ def test_an_episode_is_judged_by_the_mean_of_the_heads_that_had_not_seen_it() ->
     heads, unseen = train_heads([moved(k, k % 2 == 0) for k in range(8)], replace(QUICK, repeats=2, steps=5), "f", "c")
     assert len(heads.nets) == heads.spec.heads == 4  # two divisions in halves
     for episode, said in unseen:
-        latents, proprio = torch.from_numpy(episode.latents).float(), torch.from_numpy(episode.proprio)
-        first = latents[:1].expand_as(latents), proprio[:1].expand_as(proprio)
-        logits = [net(latents, proprio, *first) / heads.spec.temperature for net in heads.nets]
+        inputs = heads.inputs((torch.from_numpy(episode.latents), torch.from_numpy(episode.proprio)), "move")
+        logits = [net(*inputs) / heads.spec.temperature for net in heads.nets]
         means = [torch.sigmoid((logits[one] + logits[other]) / 2).numpy() for one in (0, 1) for other in (2, 3)]
         assert min(np.abs(mean - said).max() for mean in means) < 1e-5
 

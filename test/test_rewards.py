@@ -108,7 +108,7 @@ class Answers:
     def __init__(self, *probabilities: float) -> None:
         self._left, self.begun = iter(probabilities), 0
 
-    def begin(self) -> None:
+    def begin(self, task: str) -> None:
         self.begun += 1
 
     def __call__(self, observation: Observation, info: Mapping[str, Any]) -> float:

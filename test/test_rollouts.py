@@ -79,7 +79,7 @@ def test_expert_episodes_have_all_columns(pool):
 def judge(folder, checkpoint, says):
     """A classifier of the checkpoint's backbone that says the same of every observation."""
     vla = checkpoint[0]
-    spec = SuccessSpec(vla.backbone.fingerprint(), "", 64, 6, 1, dict.fromkeys(TASKS, 0.5))
+    spec = SuccessSpec(vla.backbone.fingerprint(), "", 64, 6, False, 1, dict.fromkeys(TASKS, 0.5))
     heads = SuccessHeads(spec)
     with torch.no_grad():
         heads.nets[0].out.weight.zero_()

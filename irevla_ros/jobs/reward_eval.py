@@ -59,9 +59,8 @@ def lasting(probabilities: npt.NDArray[np.float32], hold: int) -> float:
 
 def probabilities(heads: SuccessHeads, episode: LabelledEpisode) -> npt.NDArray[np.float32]:
     """Of each observation of an episode, [T + 1]."""
-    latents, proprio = torch.from_numpy(episode.latents), torch.from_numpy(episode.proprio)
-    first = latents[:1].expand_as(latents), proprio[:1].expand_as(proprio)
-    return np.asarray(heads(latents, proprio, *first).numpy(), np.float32)
+    inputs, _ = heads.inputs(torch.from_numpy(episode.latents), torch.from_numpy(episode.proprio), episode.task)
+    return np.asarray(heads(*inputs).numpy(), np.float32)
 
 
 def score(episode: LabelledEpisode, seen: npt.NDArray[np.float32], labels: FrameLabels, hold: int) -> Score:

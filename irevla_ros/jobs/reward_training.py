@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from irevla_ros.core.errors import ConfigError, DataError
 from irevla_ros.core.stats import Rate
 from irevla_ros.jobs.reward_data import FrameLabels, LabelledEpisode
 from irevla_ros.jobs.reward_eval import TaskRates, lasting
-from irevla_ros.rewards.success_head import SuccessHeads, SuccessNet, SuccessSpec
+from irevla_ros.policy.place_reader import PlaceReader
+from irevla_ros.rewards.success_head import Net, SuccessHeads, SuccessSpec
 
 ENOUGH = 20  # successes and failures of a task, below which nobody should rely on the result
 
@@ -25,19 +26,16 @@ ENOUGH = 20  # successes and failures of a task, below which nobody should rely 
 class RewardTraining:
     """labels: of observations. hold: observations in a row that are believed. target: false-positive rate of episodes that
     the threshold is chosen for. folds: parts of the episodes, each of which one head leaves out; repeats: times that they are
-    divided anew. noise: standard deviation of what is added to the latents, of about unit scale: forty episodes are soon
-    learned by heart."""
+    divided anew. Nets add noise to their inputs: forty episodes are soon learned by heart."""
 
     labels: FrameLabels = field(default_factory=FrameLabels)
-    hold: int = 3
+    hold: int = 2
     target: float = 0.02
     folds: int = 5
     repeats: int = 2
     steps: int = 400
     batch: int = 64
-    learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    noise: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,24 +56,28 @@ class RewardTraining:
 
 
 class Frames:
-    """Labelled observations of episodes, each beside the first of its episode."""
+    """Labelled observations of episodes, as inputs of the nets of ``heads``."""
 
-    def __init__(self, episodes: Sequence[LabelledEpisode], labels: FrameLabels) -> None:
+    def __init__(self, episodes: Sequence[LabelledEpisode], labels: FrameLabels, heads: SuccessHeads) -> None:
         lengths = [len(episode.proprio) for episode in episodes]
-        self.latents = torch.from_numpy(np.concatenate([episode.latents for episode in episodes]))
-        self.proprio = torch.from_numpy(np.concatenate([episode.proprio for episode in episodes]))
+        seen = [(torch.from_numpy(one.latents), torch.from_numpy(one.proprio)) for one in episodes]
+        if heads.spec.reads:
+            seen = [heads.inputs(*each, one.task)[0] for each, one in zip(seen, episodes, strict=True)]
+        self._columns = [torch.cat(column) for column in zip(*seen, strict=True)]
         starts = np.cumsum([0, *lengths[:-1]])
-        self.first = torch.from_numpy(np.repeat(starts, lengths))
+        # Beside each observation stands the first of its episode, where no reader has made them comparable.
+        self._first = None if heads.spec.reads else torch.from_numpy(np.repeat(starts, lengths))
         of_each = [labels.of(length, episode.success) for length, episode in zip(lengths, episodes, strict=True)]
         self.labels = torch.from_numpy(np.concatenate(of_each))
         names = sorted({episode.task for episode in episodes})
         self.tasks = torch.from_numpy(np.repeat([names.index(episode.task) for episode in episodes], lengths))
         self.episodes = torch.from_numpy(np.repeat(np.arange(len(episodes)), lengths))
 
-    def inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What ``SuccessNet`` takes."""
-        first = self.first[rows]
-        return self.latents[rows].float(), self.proprio[rows], self.latents[first].float(), self.proprio[first]
+    def inputs(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What a net takes."""
+        if self._first is None:
+            return tuple(column[rows] for column in self._columns)
+        return tuple(column[which].float() for column in self._columns for which in (rows, self._first[rows]))
 
     def weights(self, rows: Tensor) -> Tensor:
         """So that positive and negative rows of every task count as much; float64 [len(rows)], of sum 1."""
@@ -86,7 +88,7 @@ class Frames:
 
 def train_heads(
     episodes: Sequence[LabelledEpisode], config: RewardTraining, fingerprint: str, checkpoint: str,
-    progress: Callable[[int], None] = lambda done: None,
+    reader: PlaceReader | None = None, progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[SuccessHeads, list[tuple[LabelledEpisode, np.ndarray]]]:  # fmt: skip
     """The heads, and for each episode the probabilities [T + 1] by the mean of the heads that had not seen it.
 
@@ -98,15 +100,21 @@ def train_heads(
             raise DataError(f"task {task}: {kinds[0]} successes and {kinds[1]} failures",
                             "at least 2 of each are required, to learn from one and to test on the other",
                             "record and judge more, or leave the task out by --task")  # fmt: skip
-    frames, folds = Frames(episodes, config.labels), _folds(episodes, config)
-    width, proprio_size = frames.latents.shape[2], frames.proprio.shape[1]
-    nets, logits = list[SuccessNet](), torch.zeros(len(frames.labels))
+    tasks = sorted({episode.task for episode in episodes})
+    width, proprio_size = episodes[0].latents.shape[2], episodes[0].proprio.shape[1]
+    heads = SuccessHeads(SuccessSpec(fingerprint, checkpoint, width, proprio_size, reader is not None, config.heads,
+                                     dict.fromkeys(tasks, 1.0), hold=config.hold))  # fmt: skip
+    if heads.reader is not None and reader is not None:
+        heads.reader.load_state_dict(reader.state_dict())
+    frames, folds = Frames(episodes, config.labels, heads), _folds(episodes, config)
+    logits = torch.zeros(len(frames.labels))
     for number in range(config.heads):
         held = folds[number // config.folds][frames.episodes] == number % config.folds
-        nets.append(_train(frames, (~held & (frames.labels >= 0)).nonzero().squeeze(1), config, number, width, proprio_size))
+        net = _train(frames, (~held & (frames.labels >= 0)).nonzero().squeeze(1), config, number, heads)
+        heads.nets[number] = net
         with torch.inference_mode():
             for rows in held.nonzero().squeeze(1).split(512):
-                logits[rows] += nets[-1](*frames.inputs(rows)) / config.repeats
+                logits[rows] += net(*frames.inputs(rows)) / config.repeats
         progress(number + 1)
     labelled = (frames.labels >= 0).nonzero().squeeze(1)
     temperature = calibrate(logits[labelled], frames.labels[labelled], frames.weights(labelled))
@@ -117,12 +125,9 @@ def train_heads(
             [lasting(seen, config.hold) for one, seen in unseen if one.task == task and one.success],
             [lasting(seen, config.hold) for one, seen in unseen if one.task == task and not one.success], config.target,
         )
-        for task in sorted({episode.task for episode in episodes})
+        for task in tasks
     }  # fmt: skip
-    heads = SuccessHeads(SuccessSpec(fingerprint, checkpoint, width, proprio_size, config.heads, thresholds, temperature,
-                                     config.hold))  # fmt: skip
-    for own, net in zip(heads.nets, nets, strict=True):
-        own.load_state_dict(net.state_dict())
+    heads.spec = replace(heads.spec, thresholds=thresholds, temperature=temperature)
     return heads.eval().requires_grad_(False), unseen
 
 
@@ -190,17 +195,15 @@ def _folds(episodes: Sequence[LabelledEpisode], config: RewardTraining) -> Tenso
     return torch.from_numpy(parts)
 
 
-def _train(frames: Frames, rows: Tensor, config: RewardTraining, number: int, width: int, proprio_size: int) -> SuccessNet:
+def _train(frames: Frames, rows: Tensor, config: RewardTraining, number: int, heads: SuccessHeads) -> Net:
     torch.manual_seed(config.seed * 1000 + number)
-    net = SuccessNet(width, proprio_size)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
+    net = heads.new_net()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=net.rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, net.rate, total_steps=config.steps)
     weights = frames.weights(rows)
     for _ in range(config.steps):
         batch = rows[torch.multinomial(weights, config.batch, replacement=True)]
-        latents, proprio, first_latents, first_proprio = frames.inputs(batch)
-        noisy = [one + config.noise * torch.randn_like(one) for one in (latents, first_latents)]
-        logits = net(noisy[0], proprio, noisy[1], first_proprio)
+        logits = net(*net.noisy(*frames.inputs(batch)))
         loss = F.binary_cross_entropy_with_logits(logits, frames.labels[batch].float())
         optimizer.zero_grad()
         loss.backward()

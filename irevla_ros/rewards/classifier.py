@@ -15,8 +15,8 @@ FILE = "classifier.safetensors"  # in the folder that `irevla reward train` writ
 class Classifier(Protocol):
     """Probability of success, 0 to 1, of each observation of an episode, in order."""
 
-    def begin(self) -> None:
-        """The next observation is the first of an episode."""
+    def begin(self, task: str) -> None:
+        """The next observation is the first of an episode of ``task``."""
 
     def __call__(self, observation: Observation, info: Mapping[str, Any]) -> float: ...
 
@@ -35,7 +35,7 @@ class ClassifierReward:
 
     def reset(self, task: str) -> None:
         self._threshold = self._thresholds.get(task)
-        self._classifier.begin()
+        self._classifier.begin(task)
 
     def observe(self, observation: Observation, info: Mapping[str, Any]) -> Detection:
         probability = math.nan if self._threshold is None else float(self._classifier(observation, info))
