@@ -198,7 +198,7 @@ def test_an_episode_is_judged_by_the_mean_of_the_heads_that_had_not_seen_it() ->
     heads, unseen = train_heads([moved(k, k % 2 == 0) for k in range(8)], replace(QUICK, repeats=2, steps=5), "f", "c")
     assert len(heads.nets) == heads.spec.heads == 4  # two divisions in halves
     for episode, said in unseen:
-        inputs = heads.inputs((torch.from_numpy(episode.latents), torch.from_numpy(episode.proprio)), "move")
+        inputs, _ = heads.inputs(torch.from_numpy(episode.latents), torch.from_numpy(episode.proprio), "move")
         logits = [net(*inputs) / heads.spec.temperature for net in heads.nets]
         means = [torch.sigmoid((logits[one] + logits[other]) / 2).numpy() for one in (0, 1) for other in (2, 3)]
         assert min(np.abs(mean - said).max() for mean in means) < 1e-5
