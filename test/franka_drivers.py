@@ -95,6 +95,8 @@ class Broadcaster(Node):
         state.robot_mode = int(mode)
         for name in errors:
             setattr(state.current_errors, name, True)
+        for name in self._robot.last_errors:
+            setattr(state.last_motion_errors, name, True)
         state.measured_joint_state = JointState(name=JOINTS, position=arm.joints().tolist(), velocity=arm.velocities().tolist())
         tip, rubbish = arm.tip(), self._world.rubbish
         if rubbish == "joints":

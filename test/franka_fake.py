@@ -46,7 +46,7 @@ class World(Node):
             return self.declare_parameter(name, default).value
 
         self.arm = FakeArm(parameter("suite", "demo"))
-        distro, force, shows = parameter("distro", "jazzy"), parameter("reflex_n", 1000.0), parameter("reflex_shows", True)
+        distro, force, shows = parameter("distro", "jazzy"), parameter("reflex_n", 1000.0), parameter("fault_shows", True)
         self.fake_hardware = parameter("fake_hardware", False)
         self.robot = Robot(self.arm, distro, force, shows, self.fake_hardware)
         self.frame = parameter("frame", "base")

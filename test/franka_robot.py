@@ -13,7 +13,7 @@ from irevla_ros.core.robot_fault import RobotMode
 
 HARDWARE = "FrankaHardwareInterface"
 CRISP, TRAJECTORY = "cartesian_impedance_controller", "fr3_arm_controller"
-SHOWN_S = 0.1  # for how long a reflex is seen before the hardware component fails
+SHOWN_S = 0.1  # for how long a fault is seen before the hardware component fails
 
 
 @dataclass
@@ -25,13 +25,15 @@ class Controller:
 
 class Robot:
     """distro: what the controller_manager does at a fault: ``jazzy`` deactivates all controllers, ``humble`` none (they repeat
-    the last state). reflex_n: contact force of the reflex; reflex_shows: whether robot_mode 4 and the error are published
-    before the hardware component fails, which in reality is a matter of luck."""
+    the last state). reflex_n: contact force of the reflex; fault_shows: whether the mode (reflex, user stop) and the error are
+    published before the hardware component fails, which in reality is a matter of luck. ``last_errors``: what aborted the last
+    motion, as libfranka has it: kept by a recovery, and nothing after a user stop."""
 
-    def __init__(self, arm: FakeArm, distro: str, reflex_n: float, reflex_shows: bool, fake_hardware: bool) -> None:
-        self.arm, self.distro, self.reflex_n, self._shows = arm, distro, reflex_n, reflex_shows
+    def __init__(self, arm: FakeArm, distro: str, reflex_n: float, fault_shows: bool, fake_hardware: bool) -> None:
+        self.arm, self.distro, self.reflex_n, self._shows = arm, distro, reflex_n, fault_shows
         self.lock = threading.RLock()
         self.mode, self.errors = RobotMode.IDLE, set[str]()
+        self.last_errors = set[str]()
         self.hardware = "active"
         self.reflexes = 0
         self._fails_at: float | None = None
@@ -81,10 +83,9 @@ class Robot:
     def _halt(self, mode: RobotMode, errors: set[str]) -> None:
         self.arm.stop()
         self.reflexes += mode is RobotMode.REFLEX
-        shown = self._shows or mode is RobotMode.USER_STOPPED
-        self.mode, self.errors = mode, errors
+        self.mode, self.errors, self.last_errors = mode, errors, errors
         if self.hardware == "active":
-            self._fails_at = self._time + (SHOWN_S if shown else 0.0)
+            self._fails_at = self._time + (SHOWN_S if self._shows else 0.0)
 
     def _fail(self) -> None:
         """hardware_interface::return_type::ERROR from read()."""
@@ -95,14 +96,14 @@ class Robot:
 
     def seen(self) -> tuple[RobotMode, set[str]]:
         """Mode and errors as the broadcaster has them: a failed component is not read any more."""
-        if self._shows or self.mode is not RobotMode.REFLEX:
+        if self._shows or self.mode not in (RobotMode.REFLEX, RobotMode.USER_STOPPED):
             return self.mode, self.errors
         return RobotMode.MOVE, set()
 
     def recover(self) -> bool:
         """automaticErrorRecovery."""
         with self.lock:
-            if self.mode is RobotMode.USER_STOPPED:
+            if self.mode is RobotMode.USER_STOPPED or self._fails_at is not None:
                 return False
             self.mode, self.errors = RobotMode.IDLE, set()
             return True
@@ -118,10 +119,12 @@ class Robot:
             return True
 
     def switch(self, activate: list[str], deactivate: list[str]) -> bool:
-        """Strict: all or nothing."""
+        """Strict: all or nothing; nothing while a fault takes the controllers down."""
         with self.lock:
             have = self.controllers
-            if not {*activate, *deactivate} <= set(have) or any(have[name].active for name in activate):
+            if self._fails_at is not None or not {*activate, *deactivate} <= set(have):
+                return False
+            if any(have[name].active for name in activate):
                 return False
             if any(not have[name].active for name in deactivate) or (activate and self.hardware != "active"):
                 return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_crisp_ignores_a_topic_of_two_publishers(start: Start) -> None:
 @pytest.mark.parametrize("distro", ["humble", "jazzy"])
 @pytest.mark.parametrize("shows", [True, False])
 def test_a_reflex_ends_the_run_as_a_fault_and_the_next_reset_recovers(start: Start, distro: str, shows: bool) -> None:
-    arm = start({"distro": distro, "reflex_shows": str(shows)})
+    arm = start({"distro": distro, "fault_shows": str(shows)})
     arm.run()
     goal = arm.tip + [0.06, 0.0, 0.06]
     arm.drive(goal, 0.4)  # under way
@@ -259,6 +260,36 @@ def test_a_user_stop_outlasts_a_recovery_that_somebody_else_made(start: Start) -
     assert np.linalg.norm(arm.tip - before) < 0.002
 
 
+@pytest.mark.parametrize("distro", ["humble", "jazzy"])
+def test_a_user_stop_that_nobody_saw_is_told_from_a_fault(start: Start, distro: str) -> None:
+    arm = start({"distro": distro, "fault_shows": "false"})
+    arm.run()
+    assert arm.trigger("fake/user_stop").message == "pressed"
+    arm.until(lambda: "unconfigured" in arm.health().get("robot", ""))
+    assert arm.trigger("fake/user_stop").message == "released"
+    before = arm.tip
+    assert "it names no error that stopped it: somebody may have" in arm.reset().failure
+    assert "call robot/recover" in arm.reset().failure
+    assert np.linalg.norm(arm.tip - before) < 0.002
+    assert arm.node._controllers.states["cartesian_impedance_controller"] == "inactive"
+    arm.peer.play(Request(Verb.STOP), arm.now_ns())
+    assert arm.trigger("robot/recover").success
+    arm.until(lambda: arm.health().get("recovery", "").startswith("OK"))
+    assert arm.reset().failure == ""
+
+
+@pytest.mark.parametrize("distro", ["humble", "jazzy"])
+def test_a_recovery_that_begins_at_once_waits_for_what_the_fault_takes_down(start: Start, distro: str) -> None:
+    arm = start({"distro": distro})
+    arm.run()
+    arm.peer.play(Request(Verb.STOP), arm.now_ns())
+    assert arm.trigger("fake/reflex").success
+    arm.until(arm.node._arm.fault)
+    assert arm.node._controllers.hardware == "active"
+    assert arm.reset().failure == ""
+    arm.until(lambda: arm.health().get("recoveries") == "1")
+
+
 def test_no_target_passes_while_the_arm_is_recovered(start: Start) -> None:
     arm = start()
     arm.run()
@@ -271,6 +302,22 @@ def test_no_target_passes_while_the_arm_is_recovered(start: Start) -> None:
     arm.until(lambda: arm.node._gate.closed == "")
     arm.pause(0.5)
     assert np.linalg.norm(arm.tip - before) < 0.02
+
+
+def test_a_node_that_had_to_wait_reads_what_came_before_it_calls_the_others_silent(start: Start) -> None:
+    arm = start(reset__velocity_rad_s="0.3")
+    before = arm.tip
+    state = arm.peer.start()
+    arm.until(lambda: np.linalg.norm(arm.tip - before) > 0.02)  # on its way home
+    time.sleep(1.5)  # nothing runs in this process
+    arm.until(lambda: any(one.episode_id == state.episode_id for one in arm.done))
+    assert [one.failure for one in arm.done if one.episode_id == state.episode_id] == [""]
+    arm.peer.play(arm.done[-1], arm.now_ns())
+    arm.until(lambda: not arm.node._gate.closed)
+    time.sleep(1.5)
+    arm.pause(1.0)
+    assert not arm.asked
+    assert not arm.node._gate.closed
 
 
 def test_the_drivers_silence_is_a_fault_though_joint_states_go_on(start: Start) -> None:
@@ -310,7 +357,7 @@ def test_when_the_driver_is_dead_repeated_joint_states_are_no_state_of_the_arm(s
 
 @pytest.mark.parametrize("fake_hardware", ["false", "true"])
 def test_what_a_failed_component_repeats_is_not_passed_on(start: Start, fake_hardware: str) -> None:
-    arm = start({"fake_hardware": fake_hardware, "distro": "humble", "reflex_shows": "false"})
+    arm = start({"fake_hardware": fake_hardware, "distro": "humble", "fault_shows": "false"})
     taken = [arm.peer.take(JointState, topics.JOINTS, SENSOR), arm.peer.take(WrenchStamped, topics.WRENCH, SENSOR), arm.poses]
     driver = arm.peer.take(JointState, "franka/joint_states", SENSOR)
     arm.until(lambda: taken[0] and (taken[1] or fake_hardware == "true"))
@@ -596,8 +643,8 @@ def test_a_node_in_a_namespace_with_the_driver_there_or_elsewhere(start: Start, 
     arm.until(lambda: convert.width_of(arm.widths[-1]) < 0.005)
     assert arm.trigger(f"{theirs.rstrip('/')}/fake/reflex").success
     arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
-    arm.pause(1.5)  # what the driver does by itself after a fault
-    assert arm.reset().failure == ""
+    arm.run()  # at once, while the driver still takes its controllers down
+    arm.until(lambda: arm.health().get("recoveries") == "1")
 
 
 def test_the_doctor_says_the_same_from_outside() -> None:

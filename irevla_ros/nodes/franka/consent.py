@@ -11,6 +11,7 @@ from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.franka.command import require_alone
 from irevla_ros.nodes.franka.procedure import LOOK_S, RobotError, Steps, pause
+from irevla_ros.nodes.franka.silence import Silence
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.franka import FrankaConfig
 from irevla_ros.ros.qos import COMMAND
@@ -26,7 +27,7 @@ class ArbiterConsent:
     def __init__(self, node: GraphNode, config: FrankaConfig, on_news: Callable[[], object]) -> None:
         self._node, self._config, self._on_news = node, config, on_news
         self._newest: Consent | None = None
-        self._wall_ns = 0
+        self._silence = Silence(node)
         self.engaged_anew = False
         self._topic = node.resolve_topic_name(topics.CONSENT)
         node.listen(Consent, topics.CONSENT, self._heard, COMMAND)
@@ -38,7 +39,7 @@ class ArbiterConsent:
     def objection(self, engaged: bool = True) -> str:
         """Why nothing may move the arm now, "" when it may. ``engaged``: the operator's engage is needed, too."""
         newest = self._newest
-        if newest is None or self._node.wall_ns() - self._wall_ns > FRESH_NS:
+        if newest is None or self._silence.lasts_ns() > FRESH_NS:
             return SILENT
         if newest.hindrance:
             return newest.hindrance
@@ -67,5 +68,6 @@ class ArbiterConsent:
             self._node.refuse(topics.CONSENT, error)
             return
         self.engaged_anew |= consent.engaged and self._newest is not None and not self._newest.engaged
-        self._newest, self._wall_ns = consent, self._node.wall_ns()
+        self._newest = consent
+        self._silence.heard()
         self._on_news()

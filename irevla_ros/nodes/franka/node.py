@@ -19,7 +19,7 @@ from irevla_ros.core.types import TerminationReason
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.franka.checks import RobotChecks
 from irevla_ros.nodes.franka.command import Gate, command_of
-from irevla_ros.nodes.franka.consent import SILENT, ArbiterConsent
+from irevla_ros.nodes.franka.consent import ArbiterConsent
 from irevla_ros.nodes.franka.controllers import Controllers
 from irevla_ros.nodes.franka.gripper import Gripper
 from irevla_ros.nodes.franka.procedure import Procedure, RobotError, Steps, pause
@@ -33,7 +33,6 @@ from irevla_ros.ros.messages import Trigger
 WATCH_S = 0.05
 REPEAT_S = 1.0
 SHOWS_S = 1.5  # by then a fault that a motion died of shows
-LOOKS = 5  # of WATCH_S: as many as there are while the arbiter's word becomes too old
 STARTED = "the franka node was started after the operator's last arbiter/engage"
 
 
@@ -54,7 +53,6 @@ class FrankaNode(GraphNode):
         self._for_human = STARTED  # why nothing is moved or recovered until one has looked; the budget of before is not known
         self._broken: tuple[str, Fault] | None = None  # the newest episode in which there was a fault
         self._consent = ArbiterConsent(self, config, self._on_consent)
-        self._unheard = 0  # looks since the arbiter's last word
         self._needs_engage, self._consented = True, False  # the work under way: what it needs of it, and that it had it
         self._checks: RobotChecks | None = RobotChecks(self, config, self._arm, self._controllers, running=True)
         self._state: EpisodeState | None = None
@@ -118,17 +116,14 @@ class FrankaNode(GraphNode):
         self._consented = True
 
     def _on_consent(self) -> None:
-        self._unheard = 0
         if self._consent.engaged_anew and self._for_human == STARTED:
             self._for_human = ""
         self._heed()
 
     def _heed(self) -> None:
-        """End a motion that the arbiter does not consent to any more. For silence one has to have looked often enough, too: a
-        process that had to wait itself reads first what came meanwhile."""
+        """End a motion that the arbiter does not consent to any more."""
         objection = self._consent.objection(self._needs_engage)
-        lost = objection and (objection != SILENT or self._unheard >= LOOKS)
-        if lost and self._consented and self._work is not None and self._work.running:
+        if objection and self._consented and self._work is not None and self._work.running:
             self._work.fail(f"stopped on the way: {objection}; see arbiter/engage and resume in docs/safety.md")
 
     def _check(self, checks: RobotChecks) -> Steps:
@@ -170,7 +165,7 @@ class FrankaNode(GraphNode):
         self._budget.spend(episode_id)
         self.get_logger().warning(f"{what}: recovering for {episode_id}")
         try:
-            yield from self._recovery.steps()
+            yield from self._recovery.unattended()
         except IrevlaError as error:
             self._for_human = f"the last recovery failed ({error})"
             raise
@@ -206,7 +201,6 @@ class FrankaNode(GraphNode):
         self._note(fault)
         if fault is not None and state is not None and state.phase in (Phase.READY, Phase.RUN):
             self._broken = state.episode_id, fault
-        self._unheard += 1
         self._heed()
         self._gate.close(self._closed(state, fault, (Phase.RUN, Phase.END)))  # after a run the arbiter still brakes
         self._gripper.closed = self._closed(state, fault, (Phase.RUN,))

@@ -22,6 +22,7 @@ from irevla_ros.core.robot_fault import Fault, fault_of
 from irevla_ros.core.rotation import Pose, Vector
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.franka.controllers import Controllers
+from irevla_ros.nodes.franka.silence import Silence
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.franka import FrankaConfig
 from irevla_ros.ros import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -40,9 +41,10 @@ AGES = 50
 
 
 class ArmState:
-    """The newest of everything, None where nothing came or it was wrong: pose (base frame), joints [7] (rad), mode and errors.
+    """The newest of everything, None where nothing came or it was wrong: pose (base frame), joints [7] (rad), mode, errors, and
+    ``last_errors``, those that aborted the last motion.
 
-    ``wall_ns``: when a state of any kind came last, at first when this began to listen. ``ages_s``: of the last states, this
+    ``silence``: since a state of any kind came last. ``ages_s``: of the last states, this
     host's time at arrival minus their stamp. ``source``: which topic gives the pose; ``problem``: why the newest is not taken.
     ``speaks``: pass it on to the graph.
     """
@@ -54,7 +56,8 @@ class ArmState:
         self.joints_wall_ns = -1
         self.mode: int | None = None
         self.errors: tuple[str, ...] = ()
-        self.wall_ns = node.wall_ns()
+        self.last_errors: tuple[str, ...] = ()
+        self.silence = Silence(node)
         self.ages_s: deque[float] = deque(maxlen=AGES)
         self.source = ""
         self.problem: MessageError | None = None
@@ -97,7 +100,8 @@ class ArmState:
         """Whatever is wrong with one part of it, the others count, mode and errors first of all."""
         self._heard(state.header)
         self.mode = state.robot_mode
-        self.errors = tuple(name for name in self._error_names if getattr(state.current_errors, name))
+        self.errors, self.last_errors = (tuple(name for name in self._error_names if getattr(errors, name))
+                                         for errors in (state.current_errors, state.last_motion_errors))  # fmt: skip
         for part, take in ((state.o_f_ext_hat_k, self._on_wrench), (state.measured_joint_state, self._on_joints),
                            (state.o_t_ee, self._on_pose)):  # fmt: skip
             part.header.stamp = state.header.stamp
@@ -132,7 +136,7 @@ class ArmState:
             self._say(forward(self.joints), message.header, JOINTS)
 
     def _heard(self, header: Any) -> None:
-        self.wall_ns = self._node.wall_ns()
+        self.silence.heard()
         stamp_ns = convert.stamp_of(header)
         self.ages_s.append((self._node.now_ns() - stamp_ns) / SECOND)
         self._node.seen(stamp_ns)
@@ -147,26 +151,22 @@ class ArmState:
 
     # ---- questions -----------------------------------------------------------------------------------------------
 
-    def silent_ns(self) -> int:
-        """Wall time since the newest state."""
-        return self._node.wall_ns() - self.wall_ns
-
     def said(self) -> bool:
         """Whether a state of any kind came a moment ago, right or wrong."""
-        return self.silent_ns() <= self._config.silent_ns
+        return self.silence.lasts_ns() <= self._config.silent_ns
 
     def fresh(self) -> bool:
         return self.pose is not None and self.said()
 
     def fault(self) -> Fault | None:
         mode, errors = (self.mode, self.errors) if self.said() else (None, ())
-        return fault_of(mode, errors, self._controllers.hardware, self.silent_ns(), self._config.silent_ns)
+        return fault_of(mode, errors, self._controllers.hardware, self.silence.lasts_ns(), self._config.silent_ns)
 
     def update_health(self) -> None:
         if self.problem is not None:
             self._node.health.check("state", Level.ERROR, str(self.problem))
         elif not self.fresh():
-            self._node.health.check("state", Level.STALE, f"nothing for {self.silent_ns() / SECOND:.1f} s")
+            self._node.health.check("state", Level.STALE, f"nothing for {self.silence.lasts_ns() / SECOND:.1f} s")
         elif FrankaRobotState is None:
             self._node.health.check("state", Level.WARN, "franka_msgs does not import: reflexes are seen late")
         else:
