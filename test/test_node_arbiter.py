@@ -685,17 +685,18 @@ def test_a_run_past_its_time_limit_is_left(clock: str) -> None:
         assert not arbiter._engagement.engaged
 
 
-def test_where_another_commands_the_arm_it_does_not() -> None:
+@pytest.mark.parametrize(("kind", "topic"), [(PoseStamped, topics.TARGET), (JointState, topics.GRIPPER_COMMAND)])
+def test_where_another_commands_arm_or_gripper_it_does_not(kind: type, topic: str) -> None:
     with real_time() as (arbiter, rest):
         bench = Bench(arbiter, rest)
         bench.run()
-        other = rest.create_publisher(PoseStamped, topics.TARGET, COMMAND)
+        other = rest.create_publisher(kind, topic, COMMAND)
         bench.spin(lambda: not arbiter._engagement.engaged)
-        bench.spin(stopped(rest, "2 nodes publish /target_pose"))
+        bench.spin(stopped(rest, f"2 nodes publish /{topic}"))
         rest.play(Request(Verb.STOP, "", ""), rest.now_ns())
         rest.play(Request(Verb.SEALED, "", ""), rest.now_ns())
         rest.play(Start("press-red", "press", Mode.TRAIN, 4), rest.now_ns())
-        bench.spin(lambda: "2 nodes publish /target_pose" in arbiter.health.report(arbiter.wall_ns()).message)
+        bench.spin(lambda: f"2 nodes publish /{topic}" in arbiter.health.report(arbiter.wall_ns()).message)
         assert not arbiter._engagement.engaged
         rest.destroy_publisher(other)
         bench.spin(lambda: arbiter._engagement.engaged)

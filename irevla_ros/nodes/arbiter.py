@@ -62,8 +62,9 @@ class ArbiterNode(GraphNode):
         self.create_subscription(JointTrajectory, topics.ACTION, self._on_chunk(POLICY, topics.ACTION), COMMAND)
         if config.script or config.script_resets:
             self.create_subscription(JointTrajectory, topics.SCRIPT, self._on_chunk(SCRIPT, topics.SCRIPT), COMMAND)
-        self._engagement = Engagement(self, self._core, config, self._target.topic_name, ready=self._can_begin,
-                                      began=self._answer, left=self._left)  # fmt: skip
+        commands = self._target.topic_name, self._gripper.topic_name
+        self._engagement = Engagement(self, self._core, config, commands, ready=self._can_begin, began=self._answer,
+                                      left=self._left)  # fmt: skip
         if not config.lock_step:
             self._human = HumanInputs(self, self._core, config.frame)
             self._consent = ConsentVoice(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from irevla_ros.core.arbiter import Arbiter
 from irevla_ros.core.arbiter_config import Refused
@@ -24,12 +24,12 @@ POLICY, HUMAN, SCRIPT = ControlSource.POLICY, ControlSource.HUMAN, ControlSource
 class Engagement:
     """``engaged``: the core is, for the run (or reset) that is on; ``permitted``: by the operator.
 
-    target: the topic that nobody else may publish; ready: whether a run that began at that stamp can be engaged yet; began:
+    commands: the topics that nobody else may publish; ready: whether a run that began at that stamp can be engaged yet; began:
     called when it is; left: called when it is left, with whether it was engaged."""
 
-    def __init__(self, node: GraphNode, core: Arbiter, config: ArbiterNodeConfig, target: str, ready: Callable[[int], bool],
-                 began: Callable[[], None], left: Callable[[bool], None]) -> None:  # fmt: skip
-        self._node, self._core, self._config, self._target = node, core, config, target
+    def __init__(self, node: GraphNode, core: Arbiter, config: ArbiterNodeConfig, commands: Sequence[str],
+                 ready: Callable[[int], bool], began: Callable[[], None], left: Callable[[bool], None]) -> None:  # fmt: skip
+        self._node, self._core, self._config, self._commands = node, core, config, commands
         self._ready, self._began, self._left = ready, began, left
         self.engaged = False
         self.permitted = not config.await_engage
@@ -166,5 +166,7 @@ class Engagement:
             self._request(Request(Verb.STOP, why, episode_id))
 
     def _other_writers(self) -> str:
-        writers = 0 if self._node.lock_step else self._node.count_publishers(self._target)
-        return f"{writers} nodes publish {self._target}" if writers > 1 else ""
+        if self._node.lock_step:
+            return ""
+        writers = {topic: self._node.count_publishers(topic) for topic in self._commands}
+        return ", ".join(f"{count} nodes publish {topic}" for topic, count in writers.items() if count > 1)
