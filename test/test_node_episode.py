@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from arm_toys import NAMESPACE, PERIOD, SECOND, Rest, graph
-from irevla_ros.core.episode_state import Judge, Judged, Phase, Request, ResetDone, Verb, Verdict
+from irevla_ros.core.collection import Agenda, Job
+from irevla_ros.core.episode_state import Judge, Judged, Phase, Request, ResetDone, Start, Verb, Verdict
 from irevla_ros.core.errors import ConfigError
 from irevla_ros.core.types import Mode, Outcome, TerminationReason
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.episode import EpisodeNode
 from irevla_ros.nodes.orders import EpisodeNumbers
+from irevla_ros.ros import Node
 from irevla_ros.ros.messages import String
-from irevla_ros.ros.qos import EVENT
+from irevla_ros.ros.qos import EVENT, LATCHED
 from ros_toys import spin_for, spin_until
 
 
@@ -161,6 +163,28 @@ def test_the_operator_starts_confirms_engages_and_stops(tmp_path: Path) -> None:
         rest.request(Request(Verb.SEALED, "", "r-000001"))
         bench.until(Phase.IDLE, 1)
         assert bench.trigger("episode/start") == (False, "nothing is ordered, and no tasks are set")
+
+
+def test_an_order_that_waits_outlives_its_learner_and_is_shown_as_next(tmp_path: Path) -> None:
+    parameters = {"tasks": ["cup"], "instructions": ["lift the cup"], "operator_starts": True}
+    with episodes(tmp_path, **parameters) as (episode, rest):
+        bench, agendas = Bench(episode, rest), rest.hear(Agenda, topics.AGENDA, LATCHED)
+        bench.spin(lambda: agendas and agendas[-1].next == Job("cup", "lift the cup"))
+        learner = Node("learner")
+        order = learner.create_publisher(String, topics.ORDER, EVENT)
+        spin_until(lambda: order.get_subscription_count() == 1, learner)
+        order.publish(String(data=Start("lid", "close the lid", Mode.TRAIN, 8).to_json()))
+        bench.spin(lambda: agendas[-1].next == Job("lid", "close the lid"))
+        learner.destroy_node()
+        assert bench.trigger("episode/start")[0]
+        bench.until(Phase.RUN, 1)
+        assert (rest.state.task, rest.state.seed) == ("lid", 8)
+        bench.spin(lambda: agendas[-1].next == Job("cup", "lift the cup"))  # once
+        bench.trigger("episode/stop")
+        bench.until(Phase.IDLE, 1)
+        assert bench.trigger("episode/start")[0]
+        bench.until(Phase.RUN, 2)
+        assert rest.state.task == "cup"
 
 
 def test_without_a_learner_the_operator_goes_through_the_list(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ class DeskView:
         agenda = self.agenda
         if agenda is None or agenda.next is None:
             return "no list of tasks: v says one" if agenda is not None else "-"
-        why = "your choice; 0 goes back to the list" if agenda.chosen else f"by the list of {len(agenda.jobs)}"
+        listed = f"by the list of {len(agenda.jobs)}" if agenda.next in agenda.jobs else "ordered by the learner"
+        why = "your choice; 0 goes back to the list" if agenda.chosen else listed
         return f'{agenda.next.task}: "{agenda.next.instruction}"  ({why})'
 
     def _spool(self) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from irevla_ros.core.collection import Agenda, Choice, Tally
+from irevla_ros.core.collection import Agenda, Choice, Job, Tally
 from irevla_ros.core.episode_machine import EpisodeMachine, Handled
 from irevla_ros.core.episode_state import EpisodeState, Event, Judged, Phase, Request, ResetDone, Start, Verb, Verdict
 from irevla_ros.core.errors import DataError
@@ -62,9 +63,12 @@ class EpisodeNode(GraphNode):
     # ---- what arrives --------------------------------------------------------------------------------------------
 
     def _on_order(self, start: Start) -> None:
+        """One that waits for the operator outlives its learner: who, started again, finds the episode in the spool and does not
+        order it anew."""
         self._ordered = start
         if not self._orders.operator_starts:
             self._begin(start)
+        self._plan()
 
     def _on_judged(self, event: Judged | Verdict) -> None:
         if self._machine.state.phase is Phase.RUN and event.episode_id == self._machine.state.episode_id:
@@ -81,7 +85,9 @@ class EpisodeNode(GraphNode):
 
     def _plan(self) -> None:
         """Say what is next, where that is news."""
-        agenda = self._own.agenda(self._machine.next_number)
+        agenda, ordered = self._own.agenda(self._machine.next_number), self._ordered
+        if ordered is not None and self._orders.operator_starts:
+            agenda = replace(agenda, next=Job(ordered.task, ordered.instruction), chosen=False)
         if agenda != self._agenda:
             self._agenda = agenda
             self._say_agenda(agenda)
