@@ -87,7 +87,7 @@ class JointTrajectory(BlockingServer):
 
     def _follow(self, goal: Any) -> Any:
         robot, result = self._robot, FollowJointTrajectory.Result()
-        if robot.controllers[TRAJECTORY].active and robot.moves():
+        if robot.controllers[TRAJECTORY].active and robot.moves() and goal.request.trajectory.joint_names == robot.joints:
             point = goal.request.trajectory.points[-1]
             wanted = np.array(point.positions)
             seconds = point.time_from_start.sec + point.time_from_start.nanosec / 1e9

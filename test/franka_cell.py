@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rcl_interfaces.srv import SetParameters
 
 from irevla_ros.core.episode_machine import EpisodeConfig
 from irevla_ros.core.episode_state import Phase, Request, ResetDone, Verb
@@ -17,7 +18,7 @@ from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.franka.node import FrankaNode
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.ros import Node, SingleThreadedExecutor
+from irevla_ros.ros import Node, Parameter, SingleThreadedExecutor
 from irevla_ros.ros.messages import JointState, PoseStamped, Trigger
 from irevla_ros.ros.qos import COMMAND, SENSOR
 from node_toys import Peer
@@ -81,6 +82,15 @@ class Cell:
         self.until(future.done)
         self.peer.destroy_client(client)
         return future.result()
+
+    def set_fake(self, name: str, value: float) -> None:
+        """Change a parameter of the fake."""
+        client = self.peer.create_client(SetParameters, "fake_world/set_parameters")
+        self.until(client.service_is_ready)
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()]))
+        self.until(future.done)
+        assert future.result().results[0].successful
+        self.peer.destroy_client(client)
 
     @contextmanager
     def joined_by(self, name: str) -> Iterator[Node]:

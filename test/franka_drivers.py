@@ -18,11 +18,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from franka_arm import FakeArm
-from franka_robot import CRISP, HARDWARE, TRAJECTORY, Robot
+from franka_robot import CRISP, TRAJECTORY, Robot
 from irevla_ros.core.rotation import Pose
 from irevla_ros.nodes.convert import header, pose_message, pose_of, stamp_of
 
-JOINTS = [f"fr3_joint{number}" for number in range(1, 8)]
 EMA = 0.1  # crisp's filter.target_pose, each millisecond
 CLIP_M = 0.1  # crisp's task.error_clip
 SERVO_S = 0.1  # incoming_command_timeout
@@ -44,7 +43,7 @@ class ControllerManager(Node):
         return response
 
     def _components(self, _: Any, response: Any) -> Any:
-        component = HardwareComponentState(name=HARDWARE, type="system")
+        component = HardwareComponentState(name=self._robot.component, type="system")
         component.state.label = self._robot.hardware
         component.state.id = {"active": 3, "unconfigured": 1}[self._robot.hardware]
         response.component = [component]
@@ -55,7 +54,8 @@ class ControllerManager(Node):
         return response
 
     def _set(self, request: Any, response: Any) -> Any:
-        response.ok = request.name == HARDWARE and request.target_state.label == "active" and self._robot.activate_hardware()
+        response.ok = request.name == self._robot.component and request.target_state.label == "active"
+        response.ok = response.ok and self._robot.activate_hardware()
         response.state.label = self._robot.hardware
         return response
 
@@ -97,7 +97,8 @@ class Broadcaster(Node):
             setattr(state.current_errors, name, True)
         for name in self._robot.last_errors:
             setattr(state.last_motion_errors, name, True)
-        state.measured_joint_state = JointState(name=JOINTS, position=arm.joints().tolist(), velocity=arm.velocities().tolist())
+        position, velocity = arm.joints().tolist(), arm.velocities().tolist()
+        state.measured_joint_state = JointState(name=self._robot.joints, position=position, velocity=velocity)
         tip, rubbish = arm.tip(), self._world.rubbish
         if rubbish == "joints":
             state.measured_joint_state.position = [float("nan")] * 7

@@ -25,7 +25,7 @@ from tf2_msgs.msg import TFMessage
 
 from franka_actions import ActionNode, GripperNode, JointTrajectory
 from franka_arm import FakeArm
-from franka_drivers import JOINTS, Broadcaster, ControllerManager, Crisp, Servo
+from franka_drivers import Broadcaster, ControllerManager, Crisp, Servo
 from franka_robot import Robot
 from irevla_ros.core.episode_state import EpisodeState
 from irevla_ros.core.graph_messages import SimState
@@ -48,11 +48,12 @@ class World(Node):
         self.arm = FakeArm(parameter("suite", "demo"))
         distro, force, shows = parameter("distro", "jazzy"), parameter("reflex_n", 1000.0), parameter("fault_shows", True)
         self.fake_hardware = parameter("fake_hardware", False)
-        self.robot = Robot(self.arm, distro, force, shows, self.fake_hardware)
+        prefix = parameter("arm_prefix", "")
+        self.robot = Robot(self.arm, distro, force, shows, self.fake_hardware, prefix and f"{prefix}_")
         self.frame = parameter("frame", "base")
         self.rubbish = parameter("rubbish", "")  # the part of the state that is NaN: pose or joints
         self.tcp_off_m = parameter("tcp_off_m", 0.0)  # what Desk's end effector is off TF's
-        self.clock_off_s = parameter("clock_off_s", 0.0)
+        self.declare_parameter("clock_off_s", 0.0)  # may be changed while it runs
         self.state_hz = parameter("state_hz", STATE_HZ)
         self._state: EpisodeState | None = None
         self._shown = [float(angle) for angle in self.arm.joints()]
@@ -73,7 +74,7 @@ class World(Node):
 
     def now_ns(self) -> int:
         """As the robot's host has it."""
-        return self.get_clock().now().nanoseconds + round(1e9 * self.clock_off_s)
+        return self.get_clock().now().nanoseconds + round(1e9 * self.get_parameter("clock_off_s").value)
 
     def _step(self) -> None:
         self.arm.step(self.get_clock().now().nanoseconds / 1e9)
@@ -82,18 +83,18 @@ class World(Node):
     def _show_joints(self) -> None:
         """joint_state_broadcaster, which repeats the last ones, newly stamped, on hardware that has failed (Humble); and
         joint_state_publisher, which does so whatever happens to the other."""
-        arm = JointState(header=header(self.now_ns()), name=JOINTS, position=self._shown)
+        arm = JointState(header=header(self.now_ns()), name=self.robot.joints, position=self._shown)
         if self.robot.controllers["joint_state_broadcaster"].active:
             if self.robot.hardware == "active":
                 arm.position = self._shown = self.arm.joints().tolist()
             self._driver_joints.publish(arm)
         fingers = [self.arm.width() / 2] * 2
-        self._joints.publish(JointState(header=arm.header, name=[*JOINTS, *FINGERS], position=[*self._shown, *fingers]))
+        self._joints.publish(JointState(header=arm.header, name=[*arm.name, *FINGERS], position=[*self._shown, *fingers]))
 
     def _show_transform(self) -> None:
         """robot_state_publisher."""
         tip = self.arm.tip()
-        message = TransformStamped(header=header(self.now_ns(), "base"), child_frame_id="fr3_hand_tcp")
+        message = TransformStamped(header=header(self.now_ns(), "base"), child_frame_id=self.robot.tip)
         at, turn = message.transform.translation, message.transform.rotation
         at.x, at.y, at.z = tip.position
         turn.x, turn.y, turn.z, turn.w = tip.quaternion

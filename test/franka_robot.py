@@ -11,7 +11,6 @@ import numpy as np
 from franka_arm import FakeArm
 from irevla_ros.core.robot_fault import RobotMode
 
-HARDWARE = "FrankaHardwareInterface"
 CRISP, TRAJECTORY = "cartesian_impedance_controller", "fr3_arm_controller"
 SHOWN_S = 0.1  # for how long a fault is seen before the hardware component fails
 
@@ -29,8 +28,11 @@ class Robot:
     published before the hardware component fails, which in reality is a matter of luck. ``last_errors``: what aborted the last
     motion, as libfranka has it: kept by a recovery, and nothing after a user stop."""
 
-    def __init__(self, arm: FakeArm, distro: str, reflex_n: float, fault_shows: bool, fake_hardware: bool) -> None:
+    def __init__(self, arm: FakeArm, distro: str, reflex_n: float, fault_shows: bool, fake_hardware: bool,
+                 prefix: str) -> None:  # fmt: skip
         self.arm, self.distro, self.reflex_n, self._shows = arm, distro, reflex_n, fault_shows
+        self.component, self.tip = f"{prefix}FrankaHardwareInterface", f"{prefix}fr3_hand_tcp"
+        self.joints = [f"{prefix}fr3_joint{number}" for number in range(1, 8)]
         self.lock = threading.RLock()
         self.mode, self.errors = RobotMode.IDLE, set[str]()
         self.last_errors = set[str]()

@@ -151,9 +151,13 @@ class TestDescription:
         run = str(tmp_path / "run")
         _, actions = self.expand("franka", run=run)
         assert not [action for action in actions if isinstance(action, IncludeLaunchDescription)]
-        _, actions = self.expand("franka", run=run, bringup="true", arms="left,right", robot_ip="10.0.0.2")
+        _, actions = self.expand("franka", run=run, bringup="true", arms="left,right", robot_ip="10.0.0.2,10.0.0.3",
+                                 arm_prefix="left,right")  # fmt: skip
         included = [dict(action.launch_arguments) for action in actions if isinstance(action, IncludeLaunchDescription)]
-        common = {"robot_ip": "10.0.0.2", "robot_type": "fr3", "load_gripper": "true", "use_fake_hardware": "false"}
-        assert included == [common | {"namespace": "left"}, common | {"namespace": "right"}]
+        common = {"robot_type": "fr3", "load_gripper": "true", "use_fake_hardware": "false"}
+        assert included == [common | {"robot_ip": "10.0.0.2", "arm_prefix": "left", "namespace": "left"},
+                            common | {"robot_ip": "10.0.0.3", "arm_prefix": "right", "namespace": "right"}]  # fmt: skip
+        with pytest.raises(ConfigError, match="robot_ip:=1,2,3: 3 values for the arms left, right; give one for each"):
+            self.expand("franka", run=run, bringup="true", arms="left,right", robot_ip="1,2,3")
         spawners = [action for action in actions if isinstance(action, Node) and action.node_executable == "spawner"]
         assert len(spawners) == 2

@@ -34,6 +34,7 @@ from irevla_ros.nodes.franka.command import SERVO
 from irevla_ros.nodes.franka.doctor import examine
 from irevla_ros.nodes.franka.node import STARTED
 from irevla_ros.nodes.franka.procedure import Procedure, achieve
+from irevla_ros.nodes.node import GraphNode
 from irevla_ros.ros.messages import JointState, PoseStamped, String, TwistStamped, WrenchStamped
 from irevla_ros.ros.qos import COMMAND, SENSOR
 from ros_toys import Process
@@ -49,7 +50,7 @@ def start() -> Iterator[Start]:
 
         def begin(fake: dict[str, Any] | None = None, **parameters: Any) -> Cell:
             made = stack.enter_context(cell(fake, **parameters))
-            made.until(lambda: made.widths and (made.poses or {"frame", "rubbish"} & set(fake or {})))
+            made.until(lambda: made.widths and (made.poses or {"frame", "rubbish", "arm_prefix"} & set(fake or {})))
             return made
 
         yield begin
@@ -645,6 +646,64 @@ def test_a_node_in_a_namespace_with_the_driver_there_or_elsewhere(start: Start, 
     arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
     arm.run()  # at once, while the driver still takes its controllers down
     arm.until(lambda: arm.health().get("recoveries") == "1")
+
+
+def test_an_arm_whose_names_have_a_prefix(start: Start) -> None:
+    arm = start({"arm_prefix": "left"}, arm_prefix="left", reset__by="trajectory")
+    arm.run()  # frames, joints and hardware component are its own
+    assert in_start_box(arm.tip)
+    assert arm.trigger("fake/reflex").success
+    arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
+    assert arm.reset().failure == ""
+
+
+def test_the_controllers_of_an_arm_of_another_name_are_left_alone(start: Start) -> None:
+    arm = start({"arm_prefix": "right"})
+    arm.until(lambda: arm.node._arm.joints is not None and arm.node._controllers.states)
+    before, states = np.array(arm.node._arm.joints), dict(arm.node._controllers.states)
+    assert "FrankaHardwareInterface: the controller_manager has none of that name; set `arm_prefix`" in arm.reset().failure
+    assert dict(arm.node._controllers.states) == states
+    assert np.abs(arm.node._arm.joints - before).max() < 0.002
+
+
+@pytest.mark.parametrize("seconds", [5.0, -5.0])
+def test_where_the_clock_of_the_robots_host_jumps_nothing_is_fresh(start: Start, seconds: float) -> None:
+    arm = start(arbiter=ArbiterNode, **WATCHED)
+    arm.until(lambda: arm.trigger("arbiter/engage").success)
+    arm.set_fake("clock_off_s", seconds)
+    arm.until(lambda: "too old" in arm.trigger("arbiter/engage").message)
+    heard = len(arm.poses)
+    arm.until(lambda: len(arm.poses) > heard + 50)
+    assert "too old" in arm.trigger("arbiter/engage").message  # the stream goes on, by that clock
+    assert arm.health()["robot"].startswith("OK")  # its faults are seen all the same
+    arm.set_fake("clock_off_s", 0.0)
+    arm.until(lambda: arm.trigger("arbiter/engage").success)
+
+
+@pytest.mark.parametrize("seconds", [30.0, -30.0])
+def test_a_clock_that_steps_for_all_ends_neither_reset_nor_run(start: Start, monkeypatch: pytest.MonkeyPatch,
+                                                               seconds: float) -> None:  # fmt: skip
+    """One host's time, set by NTP in the midst of it."""
+    real = GraphNode.now_ns
+
+    def step(by_s: float) -> None:
+        monkeypatch.setattr(GraphNode, "now_ns", lambda node: real(node) + round(by_s * 1e9))
+        arm.set_fake("clock_off_s", by_s)
+
+    arm = start(reset__velocity_rad_s="0.3")
+    before = arm.tip
+    state = arm.peer.start()
+    arm.until(lambda: np.linalg.norm(arm.tip - before) > 0.02)  # on its way home
+    step(seconds)
+    arm.until(lambda: any(one.episode_id == state.episode_id for one in arm.done))
+    assert arm.done[-1].failure == ""
+    arm.peer.play(arm.done[-1], arm.now_ns())
+    goal = arm.tip + [0.04, 0.0, 0.0]
+    arm.drive(goal, 0.3)
+    step(0.0)
+    arm.drive(goal, 2.0)
+    assert np.linalg.norm(arm.tip - goal) < 0.005
+    assert not arm.asked
 
 
 def test_the_doctor_says_the_same_from_outside() -> None:

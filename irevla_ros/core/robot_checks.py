@@ -52,7 +52,7 @@ def frames_agree(config: RobotCheckConfig, driver: Pose | None, tf: Pose | None,
         return Finding(name, Level.ERROR, "no o_t_ee from the robot", "start franka_robot_state_broadcaster")
     if tf is None:
         return Finding(name, Level.ERROR, f"TF knows no {tip} in {frame}",
-                       "start robot_state_publisher, with load_gripper:=true, or set `frame` and `tip`")  # fmt: skip
+                       "start robot_state_publisher, with load_gripper:=true, or set `arm_prefix`, `frame`, `tip`")  # fmt: skip
     apart, turned = float(np.linalg.norm(driver.p - tf.p)), angle_between(driver.q, tf.q)
     found = f"o_t_ee and TF's {tip} are {1e3 * apart:.1f} mm and {np.degrees(turned):.2f} deg apart"
     if apart <= config.frames_m and turned <= config.frames_rad:

@@ -42,7 +42,7 @@ RESPAWN_S = 2.0
 class Bringup:
     """The robot's own launch file, ``file`` of ``package``: included for each arm, in its namespace, where the argument
     ``bringup`` is true, and then ``controller`` is loaded, inactive. arguments: name -> (default, description); an empty one is
-    left to that launch file."""
+    left to that launch file, and one of values by commas has one for each arm."""
 
     package: str
     file: str
@@ -124,13 +124,22 @@ def _actions(given: Mapping[str, tuple[Any, str]], bringup: Bringup | None, cont
 def _robots(bringup: Bringup, graph: GraphSpec, said: Mapping[str, str]) -> list[Any]:
     share = Path(FindPackageShare(bringup.package).find(bringup.package))
     source = PythonLaunchDescriptionSource(str(share / "launch" / bringup.file))
-    passed = {key: said[key] for key in bringup.arguments if said[key]}
+    passed = {key: _for_arms(key, said[key], graph.arms) for key in bringup.arguments if said[key]}
     found: list[Any] = []
-    for arm in graph.arms:
-        found.append(IncludeLaunchDescription(source, launch_arguments={**passed, "namespace": arm}.items()))
+    for number, arm in enumerate(graph.arms):
+        own = {key: values[number] for key, values in passed.items()}
+        found.append(IncludeLaunchDescription(source, launch_arguments={**own, "namespace": arm}.items()))
         found.append(Node(package="controller_manager", executable="spawner", namespace=arm, output="screen",
                           arguments=[bringup.controller, "--inactive"]))  # fmt: skip
     return found
+
+
+def _for_arms(key: str, text: str, arms: Sequence[str]) -> list[str]:
+    """The value of each arm."""
+    values = text.split(",") if "," in text else [text] * len(arms)
+    if len(values) != len(arms):
+        raise ConfigError(f"{key}:={text}", f"{len(values)} values for the arms {', '.join(arms)}", "give one for each, or one")
+    return values
 
 
 def _node(graph: GraphSpec, name: str, arm: str, parameters: Sequence[Path], python: str) -> Node:

@@ -67,7 +67,7 @@ class RobotChecks:
             yield Finding("state", Level.ERROR,
                           f"nothing on {' and '.join(self._states)} in the last {config.silent_ns / SECOND:g} s",
                           "start the robot's driver in this namespace (bringup:=true), or set `driver`")  # fmt: skip
-        yield frames_agree(config.checks, state.pose, self._transform(), config.frame, config.tip)
+        yield frames_agree(config.checks, state.pose, self._transform(), config.frame, config.tip_frame)
         yield clock_agrees(config.checks, list(state.ages_s))
         yield from self._controller()
         given = self._running and not config.dry_run  # in a dry run the arbiter publishes elsewhere
@@ -90,7 +90,7 @@ class RobotChecks:
             yield Finding("controller_manager", Level.ERROR, "does not answer", "start the robot's driver, or set `driver`")
         elif hardware != "active":
             yield Finding("hardware component", Level.ERROR, f"{config.hardware} is {hardware}",
-                          "ros2 control list_hardware_components; set `hardware`, or call robot/recover")  # fmt: skip
+                          "ros2 control list_hardware_components; set `arm_prefix`, or call robot/recover")  # fmt: skip
         if hardware is not None and config.controller and config.controller not in states:
             yield Finding("controller", Level.ERROR, f"{config.controller} is not loaded; {', '.join(sorted(states))} are",
                           f"ros2 run controller_manager spawner {config.controller} --inactive")  # fmt: skip
@@ -102,7 +102,7 @@ class RobotChecks:
         if self._listener is None:
             return None
         try:
-            found = self._buffer.lookup_transform(self._config.frame, self._config.tip, Time()).transform
+            found = self._buffer.lookup_transform(self._config.frame, self._config.tip_frame, Time()).transform
         except TransformException:
             return None
         at, turn = found.translation, found.rotation

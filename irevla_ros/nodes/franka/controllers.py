@@ -23,11 +23,13 @@ except ImportError as _error:
 ACTIVE = 3  # lifecycle_msgs/State.PRIMARY_STATE_ACTIVE
 STRICT = 2
 POLL_S = 0.5
+MISSING = "missing"
 
 
 class Controllers:
     """``states``: of the controllers, by name; ``broadcasters``: those that were ever seen active; ``hardware``: state of the
-    robot's hardware component; None while the controller_manager does not answer. Polled twice a second."""
+    robot's hardware component, MISSING where there are only others; None while the controller_manager does not answer. Polled
+    twice a second."""
 
     def __init__(self, node: GraphNode, config: FrankaConfig) -> None:
         self._node, self._config = node, config
@@ -57,7 +59,7 @@ class Controllers:
         listed = yield from ask(self._node, self._list, ListControllers.Request(), self._timeout_s)
         self.states = {one.name: one.state for one in listed.controller}
         found = {one.name: one.state.label for one in components.component}
-        self.hardware = found.get(self._config.hardware, "missing" if found else None)
+        self.hardware = found.get(self._config.hardware, MISSING if found else None)
         kinds = {one.name: one.type for one in listed.controller if one.state == "active"}
         self.broadcasters |= {name for name, kind in kinds.items() if kind.endswith("Broadcaster")}
 

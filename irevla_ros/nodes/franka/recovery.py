@@ -6,7 +6,7 @@ from rclpy.action import ActionClient
 
 from irevla_ros.core.durations import SECOND
 from irevla_ros.nodes.franka.command import Command
-from irevla_ros.nodes.franka.controllers import Controllers
+from irevla_ros.nodes.franka.controllers import MISSING, Controllers
 from irevla_ros.nodes.franka.procedure import LOOK_S, RobotError, Steps, achieve, pause, until
 from irevla_ros.nodes.franka.state import ArmState
 from irevla_ros.nodes.node import GraphNode
@@ -49,6 +49,9 @@ class Recovery:
             raise RobotError("recovery", "franka_msgs does not import, and error_recovery is one of its actions",
                              "build franka_msgs (docs/franka.md), or recover by hand")  # fmt: skip
         yield from controllers.look()
+        if controllers.hardware == MISSING:  # and so these are another arm's controllers
+            raise RobotError(f"hardware component {self._config.hardware}", "the controller_manager has none of that name",
+                             "set `arm_prefix`, or `driver`")  # fmt: skip
         broadcasters = sorted(controllers.broadcasters | {self._config.broadcaster} & set(controllers.states))
         # Jazzy has deactivated them all; Humble leaves them active on hardware that is not (ros2_control#2318).
         yield from controllers.switch(deactivate=[name for name, state in controllers.states.items() if state == "active"])

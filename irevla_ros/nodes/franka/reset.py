@@ -139,4 +139,4 @@ class Reset:
         seconds = duration_s(self._motion, before, goal)
         after = DurationMsg(sec=int(seconds), nanosec=int(seconds % 1 * SECOND))
         point = JointTrajectoryPoint(positions=goal.tolist(), velocities=[0.0] * 7, time_from_start=after)
-        return self._goal(trajectory=JointTrajectory(joint_names=list(self._config.joint_names), points=[point]))
+        return self._goal(trajectory=JointTrajectory(joint_names=self._config.joint_names, points=[point]))

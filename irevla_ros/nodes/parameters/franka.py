@@ -14,6 +14,7 @@ from irevla_ros.core.robot_checks import RobotCheckConfig
 from irevla_ros.core.robot_fault import RecoveryConfig
 from irevla_ros.nodes.parameters.reading import Reader
 
+_NAME = re.compile(r"\w+")
 _NAMESPACE = re.compile(r"|/|/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
@@ -43,24 +44,26 @@ class ServoConfig:
 
 @dataclass(frozen=True)
 class FrankaConfig:
-    """dry_run: nothing is moved, switched or recovered. driver: namespace of the drivers and controllers, where it is not this
-    node's: "/", "/robot", or "robot" within this node's. frame, tip: of the robot in TF. arbiter: name of the only node whose
-    targets are passed on. controller: the one that follows them (of ros2_control; "" where Servo's own are always active);
-    broadcaster: the state's; hardware: the hardware component. state_hz: of what is passed on to the graph (the robot sends
-    1 kHz, too much for Python); silent_ns: of wall time, without any state, that count as a fault; oldest_ns: how long ago may
-    be what a target was computed from; target_ns: of wall time, how long Servo follows one; settle_ns: how long the reset waits
-    for the checks before the first engagement; consent_ns: how long reset and recovery wait for the arbiter's consent."""
+    """dry_run: nothing is moved, switched or recovered. driver: namespace of the drivers and controllers, where it is not
+    this node's: "/", "/robot", or "robot" within this node's. robot_type, arm_prefix: as franka_bringup is told them; they
+    begin the names of joints, links and hardware component. frame, tip: of the robot in TF; tip "": the Franka Hand's.
+    arbiter: name of the only node whose targets are passed on. controller: the one that follows them (of ros2_control; ""
+    where Servo's own are always active); broadcaster: the state's. state_hz: of what is passed on to the graph (the robot
+    sends 1 kHz, too much for Python); silent_ns: of wall time, without any state, that count as a fault; oldest_ns: how
+    long ago may be what a target was computed from; target_ns: of wall time, how long Servo follows one; settle_ns: how
+    long the reset waits for the checks before the first engagement; consent_ns: how long reset and recovery wait for the
+    arbiter's consent."""
 
     dry_run: bool = True
     driver: str = ""
+    robot_type: str = "fr3"
+    arm_prefix: str = ""
     frame: str = "base"
-    tip: str = "fr3_hand_tcp"
+    tip: str = ""
     arbiter: str = "arbiter"
     command: Commands = Commands.CRISP
     controller: str = "cartesian_impedance_controller"
     broadcaster: str = "franka_robot_state_broadcaster"
-    hardware: str = "FrankaHardwareInterface"
-    joint_names: tuple[str, ...] = tuple(f"fr3_joint{number}" for number in range(1, 8))
     state_hz: float = 50.0
     silent_ns: int = SECOND // 2
     oldest_ns: int = SECOND
@@ -81,9 +84,26 @@ class FrankaConfig:
                               "give 50.0, 0.5, 1.0, 0.2, 5.0 and 30.0")  # fmt: skip
         if not _NAMESPACE.fullmatch(self.driver):
             raise ConfigError(f"driver = {self.driver!r}", "a namespace, absolute or within this node's", 'give "/robot", say')
-        if len(self.joint_names) != 7:
-            raise ConfigError(f"joint_names = {list(self.joint_names)}", "the arm has seven joints", "name all")
+        if not _NAME.fullmatch(self.robot_type) or not _NAME.fullmatch(self.arm_prefix or "_"):
+            raise ConfigError(f"robot_type, arm_prefix = {self.robot_type!r}, {self.arm_prefix!r}",
+                              "they begin names: letters, digits and _", 'give "fr3" and, of two arms, "left"')  # fmt: skip
 
+    @property
+    def joint_names(self) -> list[str]:
+        return [f"{self._prefix}{self.robot_type}_joint{number}" for number in range(1, 8)]
+
+    @property
+    def tip_frame(self) -> str:
+        return self.tip or f"{self._prefix}{self.robot_type}_hand_tcp"
+
+    @property
+    def hardware(self) -> str:
+        """The hardware component."""
+        return f"{self._prefix}FrankaHardwareInterface"
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.arm_prefix}_" if self.arm_prefix else ""
 
     def of_driver(self, name: str) -> str:
         """The name of one of the drivers' topics, services or actions."""
