@@ -108,11 +108,12 @@ class JointTrajectory(BlockingServer):
 
 
 class GripperNode(BlockingServer):
-    """franka_gripper: one command at a time, the next waits; ``stop`` ends the one under way. ``goals`` counts them."""
+    """franka_gripper: one command at a time, the next waits; ``stop`` ends the one under way. ``goals`` counts them. hangs:
+    they never end, whatever is asked."""
 
-    def __init__(self, arm: FakeArm) -> None:
+    def __init__(self, arm: FakeArm, hangs: bool = False) -> None:
         super().__init__("franka_gripper")
-        self._arm, self._busy, self._stopped = arm, threading.Lock(), threading.Event()
+        self._arm, self._hangs, self._busy, self._stopped = arm, hangs, threading.Lock(), threading.Event()
         self.goals = 0
         self.create_service(Trigger, "~/stop", self._stop, callback_group=self._group)
         self.serve(Homing, "~/homing", lambda goal: self._run(goal, Homing.Result(), 0.08, 0.1), self._stopped.set)
@@ -152,6 +153,8 @@ class GripperNode(BlockingServer):
             self._stopped.clear()
             self._arm.grip(width, speed)
             before, moved_at = self._arm.width(), time.monotonic()
+            while self._hangs:
+                time.sleep(1.0)
             while time.monotonic() - moved_at < STANDS_S and not self._stopped.is_set():
                 time.sleep(0.02)
                 if abs(self._arm.width() - before) > 1e-3:

@@ -83,14 +83,17 @@ class Cell:
         self.peer.destroy_client(client)
         return future.result()
 
-    def set_fake(self, name: str, value: float) -> None:
-        """Change a parameter of the fake."""
-        client = self.peer.create_client(SetParameters, "fake_world/set_parameters")
+    def set_parameter(self, node: str, name: str, value: float) -> Any:
+        """What became of it."""
+        client = self.peer.create_client(SetParameters, f"{node}/set_parameters")
         self.until(client.service_is_ready)
         future = client.call_async(SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()]))
         self.until(future.done)
-        assert future.result().results[0].successful
         self.peer.destroy_client(client)
+        return future.result().results[0]
+
+    def set_fake(self, name: str, value: float) -> None:
+        assert self.set_parameter("fake_world", name, value).successful
 
     @contextmanager
     def joined_by(self, name: str) -> Iterator[Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -100,13 +101,13 @@ class Broadcaster(Node):
         position, velocity = arm.joints().tolist(), arm.velocities().tolist()
         state.measured_joint_state = JointState(name=self._robot.joints, position=position, velocity=velocity)
         tip, rubbish = arm.tip(), self._world.rubbish
-        if rubbish == "joints":
+        if rubbish == "joints" or (rubbish == "now and then" and random.random() < 0.5):
             state.measured_joint_state.position = [float("nan")] * 7
         state.o_t_ee = pose_message(Pose.of(tip.p + [0, 0, self._world.tcp_off_m], tip.quaternion), 0, self._world.frame)
         if rubbish == "pose":
             state.o_t_ee.pose.position.x = float("nan")
         force = state.o_f_ext_hat_k.wrench.force
-        force.x, force.y, force.z = map(float, arm.force())
+        force.x, force.y, force.z = map(float, arm.force() - [0, 0, self._world.get_parameter("push_n").value])
         state.control_command_success_rate = 1.0
         return state
 

@@ -51,9 +51,11 @@ class World(Node):
         prefix = parameter("arm_prefix", "")
         self.robot = Robot(self.arm, distro, force, shows, self.fake_hardware, prefix and f"{prefix}_")
         self.frame = parameter("frame", "base")
-        self.rubbish = parameter("rubbish", "")  # the part of the state that is NaN: pose or joints
+        self.rubbish = parameter("rubbish", "")  # the part of the state that is NaN: pose or joints, or now and then the joints
         self.tcp_off_m = parameter("tcp_off_m", 0.0)  # what Desk's end effector is off TF's
-        self.declare_parameter("clock_off_s", 0.0)  # may be changed while it runs
+        for name in ("clock_off_s", "push_n"):  # these may be changed while it runs; the second is a force downwards
+            self.declare_parameter(name, 0.0)
+        self.hand_hangs = parameter("hand_hangs", False)  # its actions never end
         self.state_hz = parameter("state_hz", STATE_HZ)
         self._state: EpisodeState | None = None
         self._shown = [float(angle) for angle in self.arm.joints()]
@@ -133,7 +135,7 @@ def main() -> None:
     rclpy.init()
     world = World()
     quick: list[Node] = [world, ControllerManager(world.robot), Crisp(world.robot, world.arm), Servo(world.robot, world.arm)]
-    blocking: list[Node] = [GripperNode(world.arm), JointTrajectory(world.robot, world.arm)]
+    blocking: list[Node] = [GripperNode(world.arm, world.hand_hangs), JointTrajectory(world.robot, world.arm)]
     if not world.fake_hardware:
         quick.append(Broadcaster(world, BEST))
         blocking.append(ActionNode(world.robot, world.arm))

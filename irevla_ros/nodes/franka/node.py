@@ -171,8 +171,8 @@ class FrankaNode(GraphNode):
             raise
 
     def _on_recover(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """A human has looked: the budget is whole again, and the sequence runs now, but not under a run."""
-        busy = self._state is not None and self._state.phase in (Phase.RESET, Phase.RUN)
+        """A human has looked: the budget is whole again, and the sequence runs now, but not in an episode."""
+        busy = self._state is not None and self._state.phase in (Phase.RESET, Phase.READY, Phase.RUN)
         response.success = not busy and not self._config.dry_run
         if not response.success:
             response.message = "dry_run is true" if self._config.dry_run else "stop the episode first"
@@ -199,8 +199,8 @@ class FrankaNode(GraphNode):
     def _watch(self) -> None:
         state, fault = self._state, self._arm.fault()
         self._note(fault)
-        if fault is not None and state is not None and state.phase in (Phase.READY, Phase.RUN):
-            self._broken = state.episode_id, fault
+        if state is not None and state.phase in (Phase.READY, Phase.RUN) and (broken := fault or self._abandoned(state)):
+            self._broken = state.episode_id, broken
         self._heed()
         self._gate.close(self._closed(state, fault, (Phase.RUN, Phase.END)))  # after a run the arbiter still brakes
         self._gripper.closed = self._closed(state, fault, (Phase.RUN,))
@@ -212,6 +212,13 @@ class FrankaNode(GraphNode):
             self._end(Verb.STOP, "the franka node was restarted and has not reset the arm for this episode", state)
         elif state.phase in (Phase.READY, Phase.RUN) and not self._config.dry_run and (broken := self._fault_in(state)):
             self._end(Verb.FAULT, broken.what, state)  # also one that has gone by itself
+
+    def _abandoned(self, state: EpisodeState) -> Fault | None:
+        """Somebody else has deactivated the controller, which would go at once to what it is told meanwhile."""
+        name, states = self._config.controller, self._controllers.states
+        if self._config.dry_run or not name or not states or not self._is_ready(state) or states.get(name) == "active":
+            return None
+        return Fault(f"the controller {name} is {states.get(name, 'not loaded')}")
 
     def _fault_in(self, state: EpisodeState) -> Fault | None:
         return self._broken[1] if self._broken is not None and self._broken[0] == state.episode_id else None

@@ -116,7 +116,8 @@ class Reset:
     def _move(self, goal: Vector) -> Steps:
         motion, state = self._motion, self._state
         since = self._node.wall_ns()
-        yield from until(self._node, lambda: state.joints_wall_ns > since, ARRIVAL_S, "the robot's joint states")
+        yield from until(self._node, lambda: state.joints is not None and state.joints_wall_ns > since, ARRIVAL_S,
+                         "the robot's joint states")  # fmt: skip
         assert state.joints is not None
         check_way(motion, state.joints, goal)
         if not arrived(motion, state.joints.tolist(), goal):
