@@ -68,6 +68,15 @@ def after_user_stop() -> str:
         return made.reset().failure
 
 
+def after_unseen_user_stop() -> str:
+    with cell({"fault_shows": "false"}) as made:
+        made.run()
+        for _ in range(2):
+            made.trigger("fake/user_stop")
+        made.pause(1.5)
+        return made.reset().failure
+
+
 def after_budget() -> str:
     with cell(recovery__in_a_row="1") as made:
         made.pause(1.5)
@@ -147,6 +156,7 @@ CASES: dict[str, Callable[[], str]] = {
     "another end effector in Desk": lambda: reset_told({"tcp_off_m": 0.02}),
     "another name of the base": lambda: reset_told({"frame": "fr3_link0"}),
     "clocks apart": lambda: reset_told({"clock_off_s": -0.25}, checks__clock_s="0.02"),
+    "another arm's driver: two arms, no `arm_prefix`": lambda: reset_told({"arm_prefix": "left"}),
     "the controller is not loaded": lambda: reset_told(controller="cartesian_controller"),
     "two publish `target_pose`": lambda: with_another(topics.TARGET),
     "two publish `arbiter/target_pose`": lambda: with_another(topics.TARGET_IN),
@@ -154,6 +164,7 @@ CASES: dict[str, Callable[[], str]] = {
     "the operator has not engaged the arm": lambda: without_consent(engaged=False),
     "the arbiter has a fault, or was stopped": lambda: without_consent(engaged=True),
     "the user stop is pressed": after_user_stop,
+    "it was pressed and released before the node saw it": after_unseen_user_stop,
     "a fault too many": after_budget,
     "the franka node was restarted": after_restart,
     "`ptp_motion` after one was cancelled": after_cancelled_ptp,

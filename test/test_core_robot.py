@@ -63,6 +63,19 @@ class TestNames:
     def test_of_a_driver_here_or_elsewhere(self, driver: str, name: str) -> None:
         assert FrankaConfig(driver=driver).of_driver("x/y") == name
 
+    def test_the_names_of_franka_description(self) -> None:
+        alone, left = FrankaConfig(), FrankaConfig(arm_prefix="left", robot_type="fer")
+        assert alone.joint_names == [f"fr3_joint{number}" for number in range(1, 8)]
+        assert (alone.tip_frame, alone.hardware) == ("fr3_hand_tcp", "FrankaHardwareInterface")
+        assert left.joint_names == [f"left_fer_joint{number}" for number in range(1, 8)]
+        assert (left.tip_frame, left.hardware) == ("left_fer_hand_tcp", "left_FrankaHardwareInterface")
+        assert FrankaConfig(arm_prefix="left", tip="tool").tip_frame == "tool"
+
+    @pytest.mark.parametrize("wrong", [{"robot_type": ""}, {"robot_type": "fr3/"}, {"arm_prefix": "left arm"}])
+    def test_what_names_cannot_begin_with_is_refused(self, wrong: dict[str, str]) -> None:
+        with pytest.raises(ConfigError, match="they begin names: letters, digits and _"):
+            FrankaConfig(**wrong)
+
     @pytest.mark.parametrize("driver", ["/robot/", "a//b", "1st", "ro bot", "~"])
     def test_a_namespace_that_is_none_is_refused(self, driver: str) -> None:
         with pytest.raises(ConfigError, match="a namespace, absolute or within this node's"):
