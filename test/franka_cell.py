@@ -163,6 +163,13 @@ class Cell:
             (by or self.targets).publish(convert.pose_message(pose, self.now_ns(), "base"))
             self.pause(PERIOD_S)
 
+    def reach(self, position: Any, within: float = 0.005) -> None:
+        """Targets until the tip is there, m."""
+        end = time.monotonic() + DEADLINE_S
+        while np.linalg.norm(self.tip - position) >= within:
+            assert time.monotonic() < end, f"{self.tip} is not {position}; the gate: {self.node._gate.closed!r}"
+            self.drive(position, PERIOD_S)
+
     def close(self) -> None:
         self._executor.shutdown()
         for node in (self.peer, self.arbiter, self.node):

@@ -69,8 +69,7 @@ def test_reset_takes_the_arm_to_the_seeds_start_pose_and_a_run_follows_the_arbit
     arm.run()
     assert in_start_box(arm.tip)
     goal = arm.tip + [0.05, 0.03, -0.02]
-    arm.drive(goal, 2.0)
-    assert np.linalg.norm(arm.tip - goal) < 0.005
+    arm.reach(goal)
 
     with arm.joined_by("intruder") as intruder:
         foreign = intruder.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
@@ -81,8 +80,7 @@ def test_reset_takes_the_arm_to_the_seeds_start_pose_and_a_run_follows_the_arbit
         assert np.linalg.norm(arm.tip - before) < 0.005
         arm.until(lambda: arm.health().get(f"{topics.TARGET_IN}.refused", "0") != "0")
     arm.until(lambda: arm.arbiter.count_publishers(topics.TARGET_IN) == 1)
-    arm.drive(before + [0.0, 0.0, 0.05], 2.0)
-    assert np.linalg.norm(arm.tip - (before + [0.0, 0.0, 0.05])) < 0.005
+    arm.reach(before + [0.0, 0.0, 0.05])
 
     arm.peer.play(Request(Verb.STOP), arm.now_ns())
     arm.peer.play(Request(Verb.SEALED), arm.now_ns())
@@ -164,6 +162,23 @@ def test_targets_that_are_old_or_of_another_frame_are_refused(start: Start) -> N
     arm.until(lambda: int(arm.health().get(f"{topics.TARGET_IN}.refused", "0")) >= 12)
 
 
+def test_not_even_the_first_target_of_another_is_passed_on(start: Start) -> None:
+    """It may be heard before the graph lists its sender; crisp would go to it for ever."""
+    arm = start()
+    told = arm.peer.take(PoseStamped, topics.TARGET, COMMAND)
+    arm.run()
+    far = Pose.of(arm.tip + [0.0, 0.0, 0.1], POINTING_DOWN)
+    for number in range(10):
+        heard = len(told)
+        with arm.joined_by(f"intruder{number}") as intruder:
+            foreign = intruder.create_publisher(PoseStamped, topics.TARGET_IN, COMMAND)
+            arm.until(lambda foreign=foreign: foreign.get_subscription_count() == 1)
+            foreign.publish(convert.pose_message(far, arm.now_ns(), "base"))
+            arm.pause(0.1)
+        assert len(told) == heard
+        arm.until(lambda: arm.arbiter.count_publishers(topics.TARGET_IN) == 1)
+
+
 def test_crisp_ignores_a_topic_of_two_publishers(start: Start) -> None:
     """The quirk that the gate exists for: whoever else publishes target_pose stops the arm, and the checks name it."""
     arm = start()
@@ -185,9 +200,9 @@ def test_a_reflex_ends_the_run_as_a_fault_and_the_next_reset_recovers(start: Sta
     goal = arm.tip + [0.06, 0.0, 0.06]
     arm.drive(goal, 0.4)  # under way
     assert arm.trigger("fake/reflex").success
-    arm.drive(goal, 1.5)  # an arbiter that has not noticed: the controller that is inactive hears it all the same
+    arm.drive(goal, 0.5)  # an arbiter that has not noticed: the controller that is inactive hears it all the same
+    arm.until(lambda: any(one.verb is Verb.FAULT for one in arm.asked))
     faults = [one for one in arm.asked if one.verb is Verb.FAULT]
-    assert faults
     assert "reflex" in faults[0].why or "unconfigured" in faults[0].why or "no state" in faults[0].why
     state = arm.peer.play(faults[0], arm.now_ns())
     assert state.termination_reason is not None
@@ -198,8 +213,7 @@ def test_a_reflex_ends_the_run_as_a_fault_and_the_next_reset_recovers(start: Sta
     assert in_start_box(arm.tip)
     assert arm.health().get("recoveries") == "1"
     goal = arm.tip + [0.0, 0.04, 0.0]
-    arm.drive(goal, 2.0)
-    assert np.linalg.norm(arm.tip - goal) < 0.005
+    arm.reach(goal)
 
 
 @pytest.mark.parametrize("distro", ["humble", "jazzy"])
@@ -490,8 +504,7 @@ def test_servo_gets_fresh_twists_and_the_arm_stops_without(start: Start) -> None
     arm = start(command="servo", controller="fr3_arm_controller", reset__by="ptp")
     arm.run()
     goal = arm.tip + [0.04, 0.02, 0.0]
-    arm.drive(goal, 3.0)
-    assert np.linalg.norm(arm.tip - goal) < 0.015
+    arm.reach(goal, 0.015)
     arm.drive(arm.tip + [0.2, 0.0, 0.0], 0.3)
     arm.pause(0.6)
     assert arm.drift() < 0.005
@@ -652,8 +665,7 @@ def test_a_node_in_a_namespace_with_the_driver_there_or_elsewhere(start: Start, 
     arm.run()
     assert in_start_box(arm.tip)
     goal = arm.tip + [0.05, 0.03, -0.02]
-    arm.drive(goal, 2.0)
-    assert np.linalg.norm(arm.tip - goal) < 0.005
+    arm.reach(goal)
     arm.grip.publish(convert.width_message(0.0, arm.now_ns()))
     arm.until(lambda: convert.width_of(arm.widths[-1]) < 0.005)
     assert arm.trigger(f"{theirs.rstrip('/')}/fake/reflex").success
@@ -715,8 +727,7 @@ def test_a_clock_that_steps_for_all_ends_neither_reset_nor_run(start: Start, mon
     goal = arm.tip + [0.04, 0.0, 0.0]
     arm.drive(goal, 0.3)
     step(0.0)
-    arm.drive(goal, 2.0)
-    assert np.linalg.norm(arm.tip - goal) < 0.005
+    arm.reach(goal)
     assert not arm.asked
 
 
@@ -732,12 +743,12 @@ def test_a_controller_that_somebody_else_deactivates_ends_the_run(start: Start) 
     sent = client.call_async(SwitchController.Request(deactivate_controllers=[controller], strictness=2))
     arm.until(sent.done)
     before = arm.tip
-    arm.drive(before + [0.0, 0.0, 0.05], 1.0)
-    assert any(one.verb is Verb.FAULT and one.why == f"the controller {controller} is inactive" for one in arm.asked)
+    arm.drive(before + [0.0, 0.0, 0.05], 0.5)
+    arm.until(lambda: any(one.verb is Verb.FAULT and f"{controller} is inactive" in one.why for one in arm.asked))
     sent = client.call_async(SwitchController.Request(activate_controllers=[controller], strictness=2))
     arm.until(sent.done)
-    arm.drive(before + [0.0, 0.0, 0.05], 0.5)
-    assert np.linalg.norm(arm.tip - before) < 0.06
+    arm.drive(before + [0.0, 0.0, 0.15], 1.0)
+    assert np.linalg.norm(arm.tip - before) < 0.055  # what it was told before that was noticed, no more
     assert "is inactive" in arm.node._gate.closed  # for the rest of this run
     arm.run()  # no fault of the robot, so nothing to recover from
     assert arm.health().get("recoveries") == "0"

@@ -13,7 +13,17 @@ from irevla_ros.core.health import Health, RateLimit
 from irevla_ros.core.messages import Message, MessageError
 from irevla_ros.nodes import topics
 from irevla_ros.nodes.parameters.reading import Reader, read_node, reader_of
-from irevla_ros.ros import Clock, ClockType, Node, Parameter, ParameterDescriptor, QoSProfile, SetParametersResult, Timer
+from irevla_ros.ros import (
+    Clock,
+    ClockType,
+    Node,
+    Parameter,
+    ParameterDescriptor,
+    QoSProfile,
+    SetParametersResult,
+    Subscription,
+    Timer,
+)
 from irevla_ros.ros.messages import DiagnosticArray, DiagnosticStatus, KeyValue, String
 from irevla_ros.ros.qos import EVENT, LATCHED
 from irevla_ros.ros.run import refuse_undeclared
@@ -83,7 +93,7 @@ class GraphNode(Node):
 
     # ---- JSON topics ---------------------------------------------------------------------------------------------
 
-    def listen(self, kind: type[M], topic: str, callback: Callable[[M], object], qos: QoSProfile = EVENT) -> None:
+    def listen(self, kind: type[M], topic: str, callback: Callable[[M], object], qos: QoSProfile = EVENT) -> Subscription:
         """Messages of ``kind`` as JSON; a malformed one is counted and logged at most once a second, never raised."""
 
         def received(message: String) -> None:
@@ -94,7 +104,7 @@ class GraphNode(Node):
                 return
             callback(parsed)
 
-        self.create_subscription(String, topic, received, qos)
+        return self.create_subscription(String, topic, received, qos)
 
     def speak(self, kind: type[M], topic: str, qos: QoSProfile = EVENT) -> Callable[[M], None]:
         """A function that publishes messages of ``kind`` as JSON."""

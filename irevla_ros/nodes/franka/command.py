@@ -108,8 +108,7 @@ class Gate:
     def __init__(self, node: GraphNode, config: FrankaConfig, command: Command) -> None:
         self._node, self._config, self._command = node, config, command
         self.closed = "there was no run yet"
-        subscription = node.create_subscription(PoseStamped, topics.TARGET_IN, self._on_target, COMMAND)
-        self.topic = subscription.topic_name
+        self._targets = node.create_subscription(PoseStamped, topics.TARGET_IN, self._on_target, COMMAND)
 
     def close(self, why: str) -> None:
         """"" opens it."""
@@ -129,7 +128,7 @@ class Gate:
     def _check(self, message: PoseStamped) -> None:
         if self.closed:
             raise MessageError("a target", f"the arm is not commanded now: {self.closed}", "wait for the run")
-        require_alone(self._node, self.topic, self._config.arbiter)
+        require_sender(self._node, self._targets, self._config.arbiter)
         require_alone(self._node, self._command.topic, self._node.get_name())
         if message.header.frame_id != self._config.frame:
             raise MessageError(f"target in frame {message.header.frame_id[:40]!r}", f"it is {self._config.frame!r}",
@@ -139,6 +138,16 @@ class Gate:
             raise MessageError(f"a target of {age_ns / SECOND:.2f} s ago",
                                f"at most {self._config.oldest_ns / SECOND:g} s, either way",
                                "synchronise the clocks of both hosts")  # fmt: skip
+
+
+def require_sender(node: GraphNode, subscription: Any, name: str) -> None:
+    """``require_alone`` for what was heard. A subscription is matched with a new publisher, and may have heard it, before the
+    graph lists it; Humble's rclpy cannot tell."""
+    require_alone(node, subscription.topic_name, name)
+    matched = getattr(subscription, "get_publisher_count", lambda: 1)()
+    if matched > 1:
+        raise MessageError(f"a command, with {matched} publishing {subscription.topic_name}", f"only {name} does",
+                           "stop the others")  # fmt: skip
 
 
 def require_alone(node: GraphNode, topic: str, name: str) -> None:

@@ -9,7 +9,7 @@ from irevla_ros.core.graph_messages import Consent
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import topics
-from irevla_ros.nodes.franka.command import require_alone
+from irevla_ros.nodes.franka.command import require_sender
 from irevla_ros.nodes.franka.procedure import LOOK_S, RobotError, Steps, pause
 from irevla_ros.nodes.franka.silence import Silence
 from irevla_ros.nodes.node import GraphNode
@@ -29,8 +29,7 @@ class ArbiterConsent:
         self._newest: Consent | None = None
         self._silence = Silence(node)
         self.engaged_anew = False
-        self._topic = node.resolve_topic_name(topics.CONSENT)
-        node.listen(Consent, topics.CONSENT, self._heard, COMMAND)
+        self._words = node.listen(Consent, topics.CONSENT, self._heard, COMMAND)
 
     @property
     def engaged(self) -> bool:
@@ -60,7 +59,7 @@ class ArbiterConsent:
     def _heard(self, consent: Consent) -> None:
         age_ns = self._node.now_ns() - consent.stamp_ns
         try:
-            require_alone(self._node, self._topic, self._config.arbiter)
+            require_sender(self._node, self._words, self._config.arbiter)
             if abs(age_ns) > FRESH_NS:
                 raise MessageError(f"consent of {age_ns / SECOND:.2f} s ago", f"at most {FRESH_NS / SECOND:g} s, either way",
                                    "synchronise the clocks of both hosts")  # fmt: skip

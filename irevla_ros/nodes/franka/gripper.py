@@ -14,7 +14,7 @@ from irevla_ros.core.gripper import GripperSwitch
 from irevla_ros.core.health import Level
 from irevla_ros.core.messages import MessageError
 from irevla_ros.nodes import convert, topics
-from irevla_ros.nodes.franka.command import require_alone
+from irevla_ros.nodes.franka.command import require_sender
 from irevla_ros.nodes.franka.procedure import Procedure, RobotError, Steps, achieve, ask
 from irevla_ros.nodes.node import GraphNode
 from irevla_ros.nodes.parameters.franka import FrankaConfig
@@ -53,7 +53,7 @@ class Gripper:
             self._either = ActionClient(node, GripperCommand, f"{hand}/gripper_action")
         self._states = node.create_publisher(JointState, topics.GRIPPER, SENSOR)
         node.create_subscription(JointState, f"{hand}/joint_states", self._on_state, SENSOR)
-        self._topic = node.create_subscription(JointState, topics.GRIPPER_COMMAND, self._on_command, COMMAND).topic_name
+        self._commands = node.create_subscription(JointState, topics.GRIPPER_COMMAND, self._on_command, COMMAND)
 
     def forget(self) -> None:
         """The wish under way ends, and what the gripper did since is not known: the next one counts as a change."""
@@ -106,7 +106,7 @@ class Gripper:
             self._node.health.counts["gripper.unheeded"] += 1
             return
         try:
-            require_alone(self._node, self._topic, self._arbiter)
+            require_sender(self._node, self._commands, self._arbiter)
             width = convert.width_of(message)
         except MessageError as error:
             self._node.refuse(topics.GRIPPER_COMMAND, error)
