@@ -18,8 +18,9 @@ from irevla_ros.core.rotation import POINTING_DOWN, Pose
 from irevla_ros.nodes import convert, topics
 from irevla_ros.nodes.franka.node import FrankaNode
 from irevla_ros.nodes.node import GraphNode
-from irevla_ros.ros import Node, Parameter, SingleThreadedExecutor
+from irevla_ros.ros import Node, Parameter
 from irevla_ros.ros.messages import JointState, PoseStamped, Trigger
+from irevla_ros.ros.native.executor import WaitSetExecutor
 from irevla_ros.ros.qos import COMMAND, SENSOR
 from node_toys import Peer
 from ros_toys import DEADLINE_S, Process, opened
@@ -53,7 +54,7 @@ class Cell:
         self.fake = fake
         self.peer, self.arbiter, self.node = Peer(), arbiter(), FrankaNode()
         self.peer.machine.config = EpisodeConfig(("robot",), reset_ns=10**12)
-        self._executor = SingleThreadedExecutor()  # one for all its life, as in a process
+        self._executor = WaitSetExecutor()  # as the node's process has; one for all its life, as in a process
         for node in (self.peer, self.arbiter, self.node):
             self._executor.add_node(node)
         self.poses: list[PoseStamped] = self.peer.take(PoseStamped, topics.POSE, SENSOR)

@@ -27,7 +27,8 @@ _STEP_S = 0.1
 _command_line: list[str] = []  # of the open context
 
 
-def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> int:
+def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None,
+             executor_of: Callable[[], SingleThreadedExecutor] = SingleThreadedExecutor) -> int:  # fmt: skip
     """Make a node and spin it until a signal. The exit code: 0 for a stop that was asked for, CONFIGURATION for a
     ConfigError, 1 for another error that is told in one line.
 
@@ -38,7 +39,7 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None = None) -> 
     try:
         with Stop() as stop, context(args):
             node = factory()
-            executor = SingleThreadedExecutor()
+            executor = executor_of()
             executor.add_node(node)
             try:
                 while not stop.asked:

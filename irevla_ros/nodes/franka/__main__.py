@@ -21,9 +21,10 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return CONFIGURATION  # it will be so next time, too
     from irevla_ros.nodes.franka.node import FrankaNode
+    from irevla_ros.ros.native.executor import WaitSetExecutor
     from irevla_ros.ros.run import run_node
 
-    return run_node(FrankaNode)
+    return run_node(FrankaNode, executor_of=WaitSetExecutor)
 
 
 if __name__ == "__main__":

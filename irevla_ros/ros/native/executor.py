@@ -22,15 +22,12 @@ with suppress(ImportError):  # Humble, and Jazzy before rclpy 7.1.4, have none
 _STEP_S = 0.5
 
 
-class SingleThreadedExecutor(rclpy.executors.SingleThreadedExecutor):
-    """rclpy's events executor where it has one: the other one builds a wait set of all the node's entities, in Python, twice
-    for every message, which costs a node more than its callbacks do.
+class WaitSetExecutor(rclpy.executors.SingleThreadedExecutor):
+    """rclpy's older one, also where it has the other: for a node with action clients, as the events executor ends where two
+    servers answer ("Two goals were accepted with the same ID"), and this one warns.
 
-    In that other one a context that closes between the look at it and the wait is an RCLError about a wait set.
+    A context that closes between the look at it and the wait is an RCLError about a wait set.
     """
-
-    def __new__(cls, **kwargs: Any) -> Any:
-        return super().__new__(cls) if EventsExecutor is None else EventsExecutor(**kwargs)
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         try:
@@ -39,6 +36,14 @@ class SingleThreadedExecutor(rclpy.executors.SingleThreadedExecutor):
             if self.context.ok():
                 raise
             raise ExternalShutdownException from None
+
+
+class SingleThreadedExecutor(WaitSetExecutor):
+    """rclpy's events executor where it has one: the other one builds a wait set of all the node's entities, in Python, twice
+    for every message, which costs a node more than its callbacks do."""
+
+    def __new__(cls, **kwargs: Any) -> Any:
+        return super().__new__(cls) if EventsExecutor is None else EventsExecutor(**kwargs)
 
 
 def spin(node: Node, executor: rclpy.executors.Executor | None = None) -> None:
