@@ -32,7 +32,7 @@ def open_learner(config: LearnerConfig) -> GraphLearner:
     plan = schedule(config, settings)
     source, sft_run = config.initial()
     _same_settings(folder, config)
-    again = f"irevla up sim --run {shlex.quote(str(folder))}"
+    again = f"irevla up {'sim' if config.simulated else 'franka'} --run {shlex.quote(str(folder))}"
     record = RunRecord(folder, settings, plan, again, sft_run=sft_run, simulated=config.simulated)
     try:
         require_same_plan(record, plan)

@@ -59,7 +59,7 @@ class Trainer:
         self, folder: Path, config: RunConfig, pool: WorkerPool, *, sft_run: Path | None = None, quiet: bool = False
     ) -> None:
         if (folder / "graph.json").is_file():
-            raise ConfigError(f"run {folder}", "it was begun by the learner of the graph", f"irevla up sim --run {folder}")
+            raise ConfigError(f"run {folder}", "it was begun by the learner of the graph", f"irevla up GRAPH --run {folder}")
         self.folder, self.config, self.pool, self.sft_run = folder, config, pool, sft_run
         self.suite = load_suite(config.scene.suite)
         sft = "" if sft_run is None else str((sft_run / "checkpoints" / "sft").resolve())
