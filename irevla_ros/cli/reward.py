@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "reader",
         help="what finds the named thing, from pictures of the simulator",
         description="Teach a reader of places on the latents of a checkpoint's backbone, which stays as it is, and write it "
-        "beside it. Only backbones of one camera with 8 x 8 patches have one. About 15 minutes.",
+        "beside it. Only backbones of one camera with 8 x 8 patches have one. About 10 minutes.",
     )
     recipe = ReaderTraining()
     reading.add_argument("--checkpoint", default=SHIPPED, metavar="FOLDER", help="whose backbone is read (%(default)s)")
