@@ -123,6 +123,7 @@ class Cell:
         """Another franka node instead of the one that is here, or has left."""
         if not left:
             self.leave()
+            self.pause(0.3)  # within a process the new publishers have the ids of the old: the graph must have seen these go
         self.node = FrankaNode()
         self._executor.add_node(self.node)
 
