@@ -44,6 +44,7 @@ def reset_told(fake: dict[str, object] | None = None, **parameters: str) -> str:
 def without_consent(engaged: bool) -> str:
     with cell(consent_s="2.0") as made:
         made.arbiter.engaged, made.arbiter.hindrance = engaged, "stopped by the operator" if engaged else ""
+        made.pause(0.3)  # its last word was another
         return made.reset().failure
 
 
